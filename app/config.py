@@ -1,0 +1,261 @@
+"""Settings: the only reader of the environment. Read once, typed, and refused with all complaints at once."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+
+class SettingsError(Exception):
+    """One or more settings are wrong. `complaints` holds one sentence for each."""
+
+    def __init__(self, complaints: list[str]) -> None:
+        super().__init__("\n".join(complaints))
+        self.complaints = complaints
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"-?\d{1,12}", value):
+            raise ValueError("is not a whole number")
+        if not low <= int(value) <= high:
+            raise ValueError(f"is not between {low} and {high}")
+        return int(value)
+
+    return parse
+
+
+def _flag(value: str) -> bool:
+    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    if value.lower() not in words:
+        raise ValueError("is neither true nor false")
+    return words[value.lower()]
+
+
+def _list(*allowed: str) -> Callable[[str], tuple[str, ...]]:
+    def parse(value: str) -> tuple[str, ...]:
+        items = tuple(item.strip() for item in value.split(",") if item.strip())
+        if unknown := [item for item in items if allowed and item not in allowed]:
+            raise ValueError(f"names {unknown[0]!r}, which is none of {', '.join(allowed)}")
+        return items
+
+    return parse
+
+
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in allowed:
+            raise ValueError(f"is none of {', '.join(allowed)}")
+        return value
+
+    return parse
+
+
+def _url(*schemes: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in schemes or not (parts.netloc or parts.path):
+            raise ValueError(f"is not a URL that begins with {' or '.join(s + '://' for s in schemes)}")
+        _ = parts.port  # raises ValueError for a port that is no number
+        return value.rstrip("/")
+
+    return parse
+
+
+def _cidrs(value: str) -> tuple[str, ...]:
+    return tuple(str(ipaddress.ip_network(item, strict=False)) for item in _list()(value))
+
+
+def _rate(value: str) -> str:
+    if not re.fullmatch(r"\d{1,9} per (second|minute|hour|day)", value):
+        raise ValueError('is not a limit such as "600 per minute"')
+    return value
+
+
+def setting(default: Any, parse: Callable[[str], Any], about: str, *, secret: bool = False) -> Any:
+    """One setting: its default, how its text becomes a value (ValueError: why not), and a sentence for the docs."""
+    return field(default=default, metadata={"parse": parse, "about": about, "secret": secret}, repr=not secret)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Every setting. The environment's name is the field's in capitals; secrets may also come as NAME_FILE."""
+
+    # where it runs
+    host: str = setting("127.0.0.1", _text, "Address to listen on.")
+    port: int = setting(8000, _whole(1, 65535), "Port to listen on.")
+    public_url: str = setting(
+        "", _url("http", "https"), "The address under which people and providers reach this service; default http://HOST:PORT."
+    )
+    data_dir: Path = setting(Path("var"), Path, "Folder for the embedded database and the catcher.")
+    database_url: str = setting(
+        "", _url("postgresql", "sqlite"), "PostgreSQL, as an ordinary role; empty: embedded (SQLite in DATA_DIR).", secret=True
+    )
+    migration_database_url: str = setting(
+        "", _url("postgresql", "sqlite"), "The same database as its owner, for `tidings migrate`; default DATABASE_URL.", secret=True
+    )
+    redis_url: str = setting("", _url("redis", "rediss", "unix"), "Redis, needed with PostgreSQL; empty: embedded.", secret=True)
+    secret_key: str = setting(
+        "", _text, "At least 32 characters; encrypts secrets at rest. Embedded: made and kept in DATA_DIR.", secret=True
+    )
+    bootstrap_api_key: str = setting("", _text, "First API key (tdg_live_ and 32 or more letters and digits).", secret=True)
+    log_level: str = setting("info", _one_of("debug", "info", "warning", "error"), "Least severity that is logged.")
+    log_format: str = setting("json", _one_of("json", "text"), "json for machines, text for eyes.")
+    metrics_token: str = setting("", _text, "Bearer token for /metrics; empty: loopback only.", secret=True)
+    web_threads: int = setting(8, _whole(1, 512), "Request threads of each web process.")
+    web_processes: int = setting(2, _whole(1, 64), "Web processes of `tidings web`.")
+    worker_threads: int = setting(8, _whole(1, 256), "Threads of each worker process.")
+    worker_processes: int = setting(2, _whole(1, 64), "Processes of `tidings worker`.")
+    sweep_seconds: int = setting(3, _whole(1, 3600), "How often a worker looks for forgotten and due work.")
+
+    # email
+    email_service: tuple[str, ...] = setting(
+        (), _list("smtp", "catcher"), "Providers in order; unset: smtp if EMAIL_HOST is set, else the catcher when embedded."
+    )
+    email_host: str = setting("", _text, "SMTP server.")
+    email_port: int = setting(587, _whole(1, 65535), "SMTP port.")
+    email_secure: bool = setting(False, _flag, "true: TLS from the start; false: STARTTLS where offered.")
+    email_user: str = setting("", _text, "SMTP user; empty: no login.")
+    email_password: str = setting("", _text, "SMTP password.", secret=True)
+    email_from: str = setting("Tidings <tidings@localhost>", _text, "Sender of email that names none.")
+    email_timeout: int = setting(20_000, _whole(100, 600_000), "Milliseconds to wait for the SMTP server.")
+    email_ca_file: str = setting("", _text, "Extra certificates (PEM) to trust for SMTP, such as a private authority's.")
+
+    # sms
+    sms_provider: tuple[str, ...] = setting(
+        (), _list("twilio", "catcher"), "Providers in order; unset: twilio if TWILIO_ACCOUNT_SID is set, else the catcher when embedded."
+    )
+    twilio_account_sid: str = setting("", _text, "Twilio account.")
+    twilio_auth_token: str = setting("", _text, "Twilio's token; also checks its callbacks.", secret=True)
+    twilio_phone_number: str = setting("", _text, "Sender of SMS, as +15551234567.")
+    twilio_api_url: str = setting("https://api.twilio.com", _url("http", "https"), "Twilio's API.")
+    sms_timeout: int = setting(10_000, _whole(100, 600_000), "Milliseconds to wait for the SMS provider.")
+
+    # webhooks
+    webhook_timeout: int = setting(15_000, _whole(100, 120_000), "Milliseconds a receiver has for its whole answer.")
+    webhook_max_retries: int | None = setting(
+        None, _whole(0, 50), "With WEBHOOK_RETRY_DELAY: retries after the first attempt (default 5); alone: cuts the default schedule."
+    )
+    webhook_retry_delay: int | None = setting(
+        None, _whole(1, 86_400_000), "Milliseconds before the first retry, doubling; unset: 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 10 h."
+    )
+    webhook_allowed_cidrs: tuple[str, ...] = setting(
+        (), _cidrs, "Private ranges that webhooks may reach, as 10.0.0.0/8,192.168.1.0/24; embedded: loopback is added."
+    )
+
+    # limits
+    max_body_bytes: int = setting(1_048_576, _whole(1_024, 104_857_600), "Largest request body.")
+    max_send_body_bytes: int = setting(26_214_400, _whole(1_024, 104_857_600), "Largest body of /api/send (attachments) and of event batches.")
+    max_recipients: int = setting(10_000, _whole(1, 100_000), "Most recipients of one event.")
+    rate_limit_write: str = setting("6000 per minute", _rate, "Requests that change something, per API key.")
+    rate_limit_events: str = setting("60000 per minute", _rate, "Posts of events, per API key.")
+    rate_limit_send: str = setting("6000 per minute", _rate, "Direct sends and tests, per API key.")
+    rate_limit_read: str = setting("12000 per minute", _rate, "Requests that only read, per API key.")
+    rate_limit_public: str = setting("600 per minute", _rate, "Requests without a key, per address.")
+    rate_limit_callbacks: str = setting("12000 per minute", _rate, "Providers' callbacks, per address.")
+    idempotency_hours: int = setting(24, _whole(1, 720), "How long an Idempotency-Key is remembered.")
+
+    @property
+    def embedded(self) -> bool:
+        """Web, worker and sweeps in one process, on SQLite, without Redis."""
+        return not self.redis_url
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the service."""
+        return self.host == "localhost" or self.host == "::1" or self.host.startswith("127.")
+
+    @property
+    def base_url(self) -> str:
+        """Where links and callbacks point; never made from a request's Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_url or f"http://{host}:{self.port}"
+
+    @property
+    def catches(self) -> bool:
+        """Whether the local catcher may stand in for email and SMS providers."""
+        return self.embedded and self.loopback
+
+    @property
+    def email_providers(self) -> tuple[str, ...]:
+        """Names of the email providers, in order."""
+        return self.email_service or (("smtp",) if self.email_host else ("catcher",) if self.catches else ())
+
+    @property
+    def sms_providers(self) -> tuple[str, ...]:
+        """Names of the SMS providers, in order."""
+        return self.sms_provider or (("twilio",) if self.twilio_account_sid else ("catcher",) if self.catches else ())
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str], env_file: Path | None = None) -> Settings:
+        """Read `environ`, and below it the file `env_file` if it exists. Raises SettingsError with every complaint."""
+        given = {k: v or "" for k, v in dotenv_values(env_file).items()} if env_file and env_file.is_file() else {}
+        given.update(environ)
+        complaints: list[str] = []
+        values: dict[str, Any] = {}
+        for item in fields(cls):
+            name = item.name.upper()
+            try:
+                text = _given_text(given, name, secret=item.metadata["secret"])
+                if text:
+                    values[item.name] = item.metadata["parse"](text)
+            except ValueError as error:
+                shown = "" if item.metadata["secret"] else f" {given.get(name, '')!r}"
+                complaints.append(f"{name}:{shown} {error}")
+        settings = cls(**values)
+        complaints += _contradictions(settings, values)
+        if complaints:
+            raise SettingsError(complaints)
+        return settings
+
+
+def _given_text(given: Mapping[str, str], name: str, *, secret: bool) -> str:
+    """The text of one setting; of a secret also from the file that NAME_FILE names."""
+    path = given.get(f"{name}_FILE", "") if secret else ""
+    if path and given.get(name):
+        raise ValueError(f"is given twice, also as {name}_FILE")
+    if not path:
+        return given.get(name, "").strip()
+    try:
+        return Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot be read from the file of {name}_FILE ({error.__class__.__name__})") from None
+
+
+def _contradictions(settings: Settings, given: Mapping[str, Any]) -> list[str]:
+    """What is wrong with settings that are each right."""
+    s, rules = settings, []
+    postgres = s.database_url.startswith("postgresql")
+    rules.append((postgres and not s.redis_url, "REDIS_URL: is needed with a PostgreSQL DATABASE_URL"))
+    rules.append((bool(s.redis_url) and not postgres, "DATABASE_URL: must name a PostgreSQL database when REDIS_URL is set"))
+    rules.append((bool(s.redis_url) and not s.secret_key and "secret_key" not in given, "SECRET_KEY: is needed outside embedded mode"))
+    rules.append((bool(s.secret_key) and len(s.secret_key) < 32, "SECRET_KEY: is shorter than 32 characters"))
+    rules.append(
+        (
+            bool(s.bootstrap_api_key) and not re.fullmatch(r"tdg_(live|test)_[A-Za-z0-9]{32,200}", s.bootstrap_api_key),
+            "BOOTSTRAP_API_KEY: is not tdg_live_ followed by 32 or more letters and digits",
+        )
+    )
+    rules.append(("smtp" in s.email_service and not s.email_host, "EMAIL_HOST: is needed when EMAIL_SERVICE names smtp"))
+    rules.append((bool(s.email_password) and not s.email_user, "EMAIL_USER: is needed with EMAIL_PASSWORD"))
+    twilio = "twilio" in s.sms_providers
+    for name in ("twilio_account_sid", "twilio_auth_token", "twilio_phone_number"):
+        rules.append((twilio and not getattr(s, name), f"{name.upper()}: is needed to send SMS by Twilio"))
+    number = s.twilio_phone_number
+    rules.append((bool(number) and not re.fullmatch(r"\+[1-9]\d{6,14}", number), "TWILIO_PHONE_NUMBER: is not a number such as +15551234567"))
+    for name, providers in (("EMAIL_SERVICE", s.email_service), ("SMS_PROVIDER", s.sms_provider)):
+        rules.append(("catcher" in providers and not s.catches, f"{name}: the catcher works only embedded and bound to loopback"))
+    rules.append((any(c in s.email_from for c in "\r\n\0") or "@" not in s.email_from, "EMAIL_FROM: is not an address"))
+    rules.append(("email_ca_file" in given and not Path(s.email_ca_file).is_file(), "EMAIL_CA_FILE: is not a file"))
+    return [complaint for wrong, complaint in rules if wrong]

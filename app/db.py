@@ -1,0 +1,196 @@
+"""The database: engines, transactions, and who may see what in them.
+
+Every transaction has a scope. `system` sees all tenants and is for a listed few purposes;
+`tenant` sees one tenant; `person` sees one person of one tenant. PostgreSQL enforces it by
+row-level security. SQLite has none, so a hook refuses, outside `system`, any statement on
+a tenant table that does not name its tenant.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+
+class Purpose(StrEnum):
+    """What a transaction may see every tenant for. A test holds this list."""
+
+    AUTHENTICATE = "authenticate"
+    CALLBACK = "callback"
+    SIGNED_LINK = "signed_link"
+    CLAIM = "claim"
+    SWEEP = "sweep"
+    MIGRATE = "migrate"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose rows a transaction sees. Make one with `system`, `tenant` or `person`."""
+
+    kind: str
+    purpose: str = ""
+    tenant_id: str = ""
+    user_id: str = ""
+
+
+def system(purpose: Purpose) -> Scope:
+    """All tenants, for one of the listed purposes."""
+    return Scope("system", purpose=purpose.value)
+
+
+def tenant(tenant_id: str) -> Scope:
+    """One tenant."""
+    return Scope("tenant", tenant_id=tenant_id)
+
+
+def person(tenant_id: str, user_id: str) -> Scope:
+    """One person of one tenant."""
+    return Scope("person", tenant_id=tenant_id, user_id=user_id)
+
+
+class UnscopedStatementError(Exception):
+    """A statement touches a tenant's table without saying which tenant: our bug, refused."""
+
+
+_WRITE_LOCK_SECONDS = 30.0
+_SET_SCOPE = text(
+    "SELECT set_config('tidings.scope', :kind, true), set_config('tidings.tenant', :tenant, true),"
+    " set_config('tidings.person', :person, true)"
+)
+
+
+class Database:
+    """One database. Open transactions with `transaction(scope)`; call `close()` at the end.
+
+    `url` is `postgresql://…` or `sqlite:///path`. `pool_size` is how many threads may hold a connection at once.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 16) -> None:
+        self.url = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.engine = _sqlite_engine(url, pool_size) if self.is_sqlite else _postgres_engine(url, pool_size)
+        self._reading = self.engine.execution_options(tidings_read=True)
+        self._write_lock = threading.Lock()
+        self.bell: Any = None  # set by the application's wiring: who hears `outbox.ring_after_commit`
+
+    @contextmanager
+    def transaction(self, scope: Scope, *, read_only: bool = False) -> Iterator[Session]:
+        """A session that commits at the end of the block, and rolls back if the block raises.
+
+        `read_only` lets SQLite read while another thread writes.
+        """
+        with self._turn(read_only), Session(self._reading if read_only else self.engine, autoflush=False) as session:
+            session.expire_on_commit = False
+            session.info.update(scope=scope, bell=self.bell)
+            with session.begin():
+                apply_scope(scope, session.connection())
+                yield session
+
+    @contextmanager
+    def _turn(self, read_only: bool) -> Iterator[None]:
+        """SQLite has one writer; waiting here is fairer and quicker than its own polling."""
+        if read_only or not self.is_sqlite:
+            with nullcontext():
+                yield
+            return
+        if not self._write_lock.acquire(timeout=_WRITE_LOCK_SECONDS):
+            raise OperationalError("BEGIN IMMEDIATE", {}, sqlite3.OperationalError("database is locked"))
+        try:
+            yield
+        finally:
+            self._write_lock.release()
+
+    def ping(self) -> None:
+        """Raises if the database does not answer."""
+        with self.engine.connect() as connection:
+            connection.exec_driver_sql("SELECT 1")
+
+    def close(self) -> None:
+        """Give back every connection."""
+        self.engine.dispose()
+
+
+def apply_scope(scope: Scope, connection: Connection) -> None:
+    """Tell the database whose transaction this is. The only place that does."""
+    if connection.dialect.name == "sqlite":
+        connection.info["tidings_scope"] = scope
+    else:
+        values = {"kind": scope.kind, "tenant": scope.tenant_id, "person": scope.user_id}
+        connection.execute(_SET_SCOPE, values)
+
+
+def _postgres_engine(url: str, pool_size: int) -> Engine:
+    return create_engine(
+        make_url(url).set(drivername="postgresql+psycopg"),
+        pool_size=pool_size,
+        max_overflow=4,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        connect_args={"options": "-c timezone=UTC", "connect_timeout": 5},
+    )
+
+
+def _sqlite_engine(url: str, pool_size: int) -> Engine:
+    engine = create_engine(
+        url, pool_size=pool_size, max_overflow=16, connect_args={"check_same_thread": False, "timeout": 10.0}
+    )
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    event.listen(engine, "checkin", _forget_scope)
+    event.listen(engine, "before_cursor_execute", _refuse_unscoped)
+    return engine
+
+
+def _configure_sqlite(dbapi_connection: Any, _record: Any) -> None:
+    dbapi_connection.isolation_level = None  # we say BEGIN ourselves
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
+        dbapi_connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    read_only = connection.get_execution_options().get("tidings_read", False)
+    connection.exec_driver_sql("BEGIN DEFERRED" if read_only else "BEGIN IMMEDIATE")
+
+
+def _forget_scope(_dbapi_connection: Any, record: Any) -> None:
+    record.info.pop("tidings_scope", None)
+
+
+def _refuse_unscoped(
+    connection: Connection, _cursor: Any, statement: str, _parameters: Any, _context: Any, _many: bool
+) -> None:
+    scope: Scope | None = connection.info.get("tidings_scope")
+    if (scope is None or scope.kind != "system") and not names_its_tenant(statement):
+        raise UnscopedStatementError(f"a statement on a tenant table names no tenant: {statement[:200]}")
+
+
+_TENANT_TABLES: set[str] = set()
+_PREDICATE = re.compile(r"\btenant_id\W{0,2}\s*(?:=|in\b)|\btenants\.id\s*=", re.IGNORECASE)
+
+
+def register_tenant_table(name: str) -> None:
+    """Models say which tables belong to tenants."""
+    _TENANT_TABLES.add(name)
+
+
+@lru_cache(maxsize=2048)
+def names_its_tenant(statement: str) -> bool:
+    """Whether a statement leaves tenant tables alone, or says which tenant it means."""
+    words = set(re.findall(r"\w+", statement.lower()))
+    if not words & _TENANT_TABLES:
+        return True
+    if statement.lstrip()[:6].upper() == "INSERT":
+        return "tenant_id" in words
+    return bool(_PREDICATE.search(statement))
