@@ -1,0 +1,1 @@
+"""Email: the MIME builder and the providers that carry it."""

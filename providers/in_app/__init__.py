@@ -1,0 +1,1 @@
+"""In-app notifications: delivered by being written down."""

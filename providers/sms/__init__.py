@@ -1,0 +1,1 @@
+"""SMS: counting segments, normalising numbers, and the providers that carry them."""

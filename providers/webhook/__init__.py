@@ -1,0 +1,1 @@
+"""Webhooks: signatures, and the provider that posts them through the safe client."""
