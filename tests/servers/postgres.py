@@ -53,7 +53,7 @@ class Database:
 
 
 class PostgresServer:
-    """A running PostgreSQL; `admin_url` is the superuser's, for looking behind the curtain and never for the product."""
+    """A running PostgreSQL; `admin_url` is the superuser's: for looking behind the curtain, never for the product."""
 
     def __init__(self, process: ServerProcess, port: int) -> None:
         """Hold the server that `start_postgres` has started on `port` of 127.0.0.1."""
