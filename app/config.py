@@ -96,20 +96,32 @@ class Settings:
     host: str = setting("127.0.0.1", _text, "Address to listen on.")
     port: int = setting(8000, _whole(1, 65535), "Port to listen on.")
     public_url: str = setting(
-        "", _url("http", "https"), "The address under which people and providers reach this service; default http://HOST:PORT."
+        "",
+        _url("http", "https"),
+        "The address under which people and providers reach this service; default http://HOST:PORT.",
     )
     data_dir: Path = setting(Path("var"), Path, "Folder for the embedded database and the catcher.")
     database_url: str = setting(
-        "", _url("postgresql", "sqlite"), "PostgreSQL, as an ordinary role; empty: embedded (SQLite in DATA_DIR).", secret=True
+        "",
+        _url("postgresql", "sqlite"),
+        "PostgreSQL, as an ordinary role; empty: embedded (SQLite in DATA_DIR).",
+        secret=True,
     )
     migration_database_url: str = setting(
-        "", _url("postgresql", "sqlite"), "The same database as its owner, for `tidings migrate`; default DATABASE_URL.", secret=True
+        "",
+        _url("postgresql", "sqlite"),
+        "The same database as its owner, for `tidings migrate`; default DATABASE_URL.",
+        secret=True,
     )
-    redis_url: str = setting("", _url("redis", "rediss", "unix"), "Redis, needed with PostgreSQL; empty: embedded.", secret=True)
+    redis_url: str = setting(
+        "", _url("redis", "rediss", "unix"), "Redis, needed with PostgreSQL; empty: embedded.", secret=True
+    )
     secret_key: str = setting(
         "", _text, "At least 32 characters; encrypts secrets at rest. Embedded: made and kept in DATA_DIR.", secret=True
     )
-    bootstrap_api_key: str = setting("", _text, "First API key (tdg_live_ and 32 or more letters and digits).", secret=True)
+    bootstrap_api_key: str = setting(
+        "", _text, "First API key (tdg_live_ and 32 or more letters and digits).", secret=True
+    )
     log_level: str = setting("info", _one_of("debug", "info", "warning", "error"), "Least severity that is logged.")
     log_format: str = setting("json", _one_of("json", "text"), "json for machines, text for eyes.")
     metrics_token: str = setting("", _text, "Bearer token for /metrics; empty: loopback only.", secret=True)
@@ -121,7 +133,9 @@ class Settings:
 
     # email
     email_service: tuple[str, ...] = setting(
-        (), _list("smtp", "catcher"), "Providers in order; unset: smtp if EMAIL_HOST is set, else the catcher when embedded."
+        (),
+        _list("smtp", "catcher"),
+        "Providers in order; unset: smtp if EMAIL_HOST is set, else the catcher when embedded.",
     )
     email_host: str = setting("", _text, "SMTP server.")
     email_port: int = setting(587, _whole(1, 65535), "SMTP port.")
@@ -130,11 +144,15 @@ class Settings:
     email_password: str = setting("", _text, "SMTP password.", secret=True)
     email_from: str = setting("Tidings <tidings@localhost>", _text, "Sender of email that names none.")
     email_timeout: int = setting(20_000, _whole(100, 600_000), "Milliseconds to wait for the SMTP server.")
-    email_ca_file: str = setting("", _text, "Extra certificates (PEM) to trust for SMTP, such as a private authority's.")
+    email_ca_file: str = setting(
+        "", _text, "Extra certificates (PEM) to trust for SMTP, such as a private authority's."
+    )
 
     # sms
     sms_provider: tuple[str, ...] = setting(
-        (), _list("twilio", "catcher"), "Providers in order; unset: twilio if TWILIO_ACCOUNT_SID is set, else the catcher when embedded."
+        (),
+        _list("twilio", "catcher"),
+        "Providers in order; unset: twilio if TWILIO_ACCOUNT_SID is set, else the catcher when embedded.",
     )
     twilio_account_sid: str = setting("", _text, "Twilio account.")
     twilio_auth_token: str = setting("", _text, "Twilio's token; also checks its callbacks.", secret=True)
@@ -145,10 +163,14 @@ class Settings:
     # webhooks
     webhook_timeout: int = setting(15_000, _whole(100, 120_000), "Milliseconds a receiver has for its whole answer.")
     webhook_max_retries: int | None = setting(
-        None, _whole(0, 50), "With WEBHOOK_RETRY_DELAY: retries after the first attempt (default 5); alone: cuts the default schedule."
+        None,
+        _whole(0, 50),
+        "With WEBHOOK_RETRY_DELAY: retries after the first attempt (default 5); alone: cuts the default schedule.",
     )
     webhook_retry_delay: int | None = setting(
-        None, _whole(1, 86_400_000), "Milliseconds before the first retry, doubling; unset: 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 10 h."
+        None,
+        _whole(1, 86_400_000),
+        "Milliseconds before the first retry, doubling; unset: 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 10 h.",
     )
     webhook_allowed_cidrs: tuple[str, ...] = setting(
         (), _cidrs, "Private ranges that webhooks may reach, as 10.0.0.0/8,192.168.1.0/24; embedded: loopback is added."
@@ -156,7 +178,9 @@ class Settings:
 
     # limits
     max_body_bytes: int = setting(1_048_576, _whole(1_024, 104_857_600), "Largest request body.")
-    max_send_body_bytes: int = setting(26_214_400, _whole(1_024, 104_857_600), "Largest body of /api/send (attachments) and of event batches.")
+    max_send_body_bytes: int = setting(
+        26_214_400, _whole(1_024, 104_857_600), "Largest body of /api/send (attachments) and of event batches."
+    )
     max_recipients: int = setting(10_000, _whole(1, 100_000), "Most recipients of one event.")
     rate_limit_write: str = setting("6000 per minute", _rate, "Requests that change something, per API key.")
     rate_limit_events: str = setting("60000 per minute", _rate, "Posts of events, per API key.")
@@ -238,8 +262,15 @@ def _contradictions(settings: Settings, given: Mapping[str, Any]) -> list[str]:
     s, rules = settings, []
     postgres = s.database_url.startswith("postgresql")
     rules.append((postgres and not s.redis_url, "REDIS_URL: is needed with a PostgreSQL DATABASE_URL"))
-    rules.append((bool(s.redis_url) and not postgres, "DATABASE_URL: must name a PostgreSQL database when REDIS_URL is set"))
-    rules.append((bool(s.redis_url) and not s.secret_key and "secret_key" not in given, "SECRET_KEY: is needed outside embedded mode"))
+    rules.append(
+        (bool(s.redis_url) and not postgres, "DATABASE_URL: must name a PostgreSQL database when REDIS_URL is set")
+    )
+    rules.append(
+        (
+            bool(s.redis_url) and not s.secret_key and "secret_key" not in given,
+            "SECRET_KEY: is needed outside embedded mode",
+        )
+    )
     rules.append((bool(s.secret_key) and len(s.secret_key) < 32, "SECRET_KEY: is shorter than 32 characters"))
     rules.append(
         (
@@ -247,15 +278,24 @@ def _contradictions(settings: Settings, given: Mapping[str, Any]) -> list[str]:
             "BOOTSTRAP_API_KEY: is not tdg_live_ followed by 32 or more letters and digits",
         )
     )
-    rules.append(("smtp" in s.email_service and not s.email_host, "EMAIL_HOST: is needed when EMAIL_SERVICE names smtp"))
+    rules.append(
+        ("smtp" in s.email_service and not s.email_host, "EMAIL_HOST: is needed when EMAIL_SERVICE names smtp")
+    )
     rules.append((bool(s.email_password) and not s.email_user, "EMAIL_USER: is needed with EMAIL_PASSWORD"))
     twilio = "twilio" in s.sms_providers
     for name in ("twilio_account_sid", "twilio_auth_token", "twilio_phone_number"):
         rules.append((twilio and not getattr(s, name), f"{name.upper()}: is needed to send SMS by Twilio"))
     number = s.twilio_phone_number
-    rules.append((bool(number) and not re.fullmatch(r"\+[1-9]\d{6,14}", number), "TWILIO_PHONE_NUMBER: is not a number such as +15551234567"))
+    rules.append(
+        (
+            bool(number) and not re.fullmatch(r"\+[1-9]\d{6,14}", number),
+            "TWILIO_PHONE_NUMBER: is not a number such as +15551234567",
+        )
+    )
     for name, providers in (("EMAIL_SERVICE", s.email_service), ("SMS_PROVIDER", s.sms_provider)):
-        rules.append(("catcher" in providers and not s.catches, f"{name}: the catcher works only embedded and bound to loopback"))
+        rules.append(
+            ("catcher" in providers and not s.catches, f"{name}: the catcher works only embedded and bound to loopback")
+        )
     rules.append((any(c in s.email_from for c in "\r\n\0") or "@" not in s.email_from, "EMAIL_FROM: is not an address"))
     rules.append(("email_ca_file" in given and not Path(s.email_ca_file).is_file(), "EMAIL_CA_FILE: is not a file"))
     return [complaint for wrong, complaint in rules if wrong]

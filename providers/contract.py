@@ -106,8 +106,9 @@ class OutboundMessage:
     """One delivery, ready for the wire.
 
     `delivery_id` is the idempotency key: the same on every attempt. `created_at` is when
-    the content was fixed, so that every attempt sends the same bytes. `body` is what the
+    the content was fixed, so that every attempt sends the same bytes. The rest is what the
     channel needs: a subject, text and HTML for email; text for SMS; bytes for webhook.
+    `metadata` never leaves the house: in-app notifications carry their tenant, event and link in it.
     """
 
     delivery_id: str
@@ -126,6 +127,7 @@ class OutboundMessage:
     headers: Mapping[str, str] = field(default_factory=dict)
     attachments: tuple[Attachment, ...] = ()
     secrets: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     status_callback: str | None = None
 
 

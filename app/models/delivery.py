@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index, text
+from sqlalchemy import Double, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Id, Json, TenantOwned, Utc, created_at, flag
@@ -103,7 +103,7 @@ class Attempt(TenantOwned):
     provider: Mapped[str | None] = mapped_column()
     started_at: Mapped[datetime] = mapped_column(Utc)
     finished_at: Mapped[datetime | None] = mapped_column(Utc)
-    duration_ms: Mapped[float | None] = mapped_column()
+    duration_ms: Mapped[float | None] = mapped_column(Double)
     outcome: Mapped[str | None] = mapped_column()
     code: Mapped[str | None] = mapped_column()
     error: Mapped[str | None] = mapped_column()

@@ -14,7 +14,9 @@ class Preference(TenantOwned):
     """One person's yes or no for a category on a channel; category "*" speaks for all."""
 
     __tablename__ = "user_notification_preferences"
-    __table_args__ = (UniqueConstraint("tenant_id", "user_id", "category", "channel"),)
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "user_id", "category", "channel", name="uq_user_notification_preferences_choice"),
+    )
 
     user_id: Mapped[str] = mapped_column()
     category: Mapped[str] = mapped_column()

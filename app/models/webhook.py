@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index
+from sqlalchemy import Double, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Id, Json, TenantOwned, Utc, created_at, flag
@@ -52,5 +52,5 @@ class WebhookAttempt(TenantOwned):
     response_body: Mapped[str | None] = mapped_column()
     peer: Mapped[str | None] = mapped_column()
     times: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    duration_ms: Mapped[float | None] = mapped_column()
+    duration_ms: Mapped[float | None] = mapped_column(Double)
     started_at: Mapped[datetime] = mapped_column(Utc)

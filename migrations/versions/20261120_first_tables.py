@@ -101,7 +101,7 @@ def create_tables() -> None:
         sa.Column("provider", sa.String(), nullable=True),
         sa.Column("started_at", moment(), nullable=False),
         sa.Column("finished_at", moment(), nullable=True),
-        sa.Column("duration_ms", sa.Float(), nullable=True),
+        sa.Column("duration_ms", sa.Double(), nullable=True),
         sa.Column("outcome", sa.String(), nullable=True),
         sa.Column("code", sa.String(), nullable=True),
         sa.Column("error", sa.String(), nullable=True),
@@ -320,7 +320,7 @@ def create_tables() -> None:
             "user_id",
             "category",
             "channel",
-            name="uq_user_notification_preferences_tenant_id_user_id_category_channel",
+            name="uq_user_notification_preferences_choice",
         ),
     )
     op.create_table(
@@ -354,7 +354,7 @@ def create_tables() -> None:
         sa.Column("response_body", sa.String(), nullable=True),
         sa.Column("peer", sa.String(), nullable=True),
         sa.Column("times", document(), nullable=True),
-        sa.Column("duration_ms", sa.Float(), nullable=True),
+        sa.Column("duration_ms", sa.Double(), nullable=True),
         sa.Column("started_at", moment(), nullable=False),
         sa.Column("id", ident()),
         sa.Column("tenant_id", ident(), nullable=False),

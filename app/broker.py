@@ -1,0 +1,120 @@
+"""The queue: Dramatiq, as a doorbell. In-memory when embedded, Redis in production.
+
+A message says (job, lane) and nothing else. At most one unanswered ring per job and lane is in flight.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import dramatiq
+import structlog
+from dramatiq.brokers.redis import RedisBroker
+from dramatiq.brokers.stub import StubBroker
+from dramatiq.middleware import ShutdownNotifications, TimeLimit
+from redis import Redis
+from redis.exceptions import RedisError
+
+from app.metrics import RINGS_FAILED
+
+_UNANSWERED_MS = 5_000  # a ring that was lost is no longer waited for after this
+
+log = structlog.get_logger()
+
+
+class _Flags(Protocol):
+    """Remembers which rings are not answered yet."""
+
+    def raise_flag(self, name: str) -> bool: ...
+    def lower(self, name: str) -> None: ...
+
+
+class _LocalFlags:
+    def __init__(self) -> None:
+        self._raised: set[str] = set()
+        self._lock = threading.Lock()
+
+    def raise_flag(self, name: str) -> bool:
+        with self._lock:
+            if name in self._raised:
+                return False
+            self._raised.add(name)
+            return True
+
+    def lower(self, name: str) -> None:
+        with self._lock:
+            self._raised.discard(name)
+
+
+class _RedisFlags:
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+
+    def raise_flag(self, name: str) -> bool:
+        return bool(self._client.set(f"tidings:ring:{name}", "1", nx=True, px=_UNANSWERED_MS))
+
+    def lower(self, name: str) -> None:
+        self._client.delete(f"tidings:ring:{name}")
+
+
+class Bell:
+    """Rings for workers, and takes note when one is heard. Never raises: the sweep finds what a lost ring leaves."""
+
+    def __init__(self, broker: dramatiq.Broker, flags: _Flags) -> None:
+        self.broker = broker
+        self._flags = flags
+
+    def ring(self, job: str, lane: str) -> None:
+        """Tell one worker that `job` has something to do in `lane`, unless one is being told already."""
+        name = f"{job}:{lane}"
+        try:
+            if self._flags.raise_flag(name):
+                message = self.broker.get_actor(job).message(lane)
+                self.broker.enqueue(message.copy(queue_name=lane))
+        except (RedisError, dramatiq.DramatiqError) as error:
+            RINGS_FAILED.inc()
+            log.warning("ring_failed", job=job, lane=lane, error=type(error).__name__)
+
+    def heard(self, job: str, lane: str) -> None:
+        """Somebody is on the way: the next ring counts again."""
+        try:
+            self._flags.lower(f"{job}:{lane}")
+        except RedisError as error:
+            log.warning("ring_flag_stays", job=job, lane=lane, error=type(error).__name__)
+
+
+def make_bell(redis_url: str) -> Bell:
+    """A bell on Redis, or in memory when `redis_url` is empty. Declare the actors with `declare` next."""
+    middleware = [TimeLimit(), ShutdownNotifications()]
+    if not redis_url:
+        return Bell(StubBroker(middleware=middleware), _LocalFlags())
+    # A dead worker's messages come back after `heartbeat_timeout`, looked for on every tenth command (law 1: rings only).
+    broker = RedisBroker(
+        url=redis_url,
+        middleware=middleware,
+        heartbeat_timeout=10_000,
+        maintenance_chance=100_000,
+        socket_timeout=5,
+        socket_connect_timeout=2,
+    )
+    return Bell(broker, _RedisFlags(broker.client))
+
+
+def declare(
+    bell: Bell, actors: Iterable[tuple[str, Callable[[str], Any]]], lanes: Iterable[str], limit_ms: int
+) -> None:
+    """Give the broker one actor per job and one queue per lane. `limit_ms` stands above every lease."""
+    lanes = list(lanes)
+    for lane in lanes:
+        bell.broker.declare_queue(lane)
+    for job, function in actors:
+        dramatiq.Actor(
+            function,
+            broker=bell.broker,
+            actor_name=job,
+            queue_name=lanes[0],
+            priority=0,
+            options={"time_limit": limit_ms},
+        )

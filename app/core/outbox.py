@@ -1,0 +1,43 @@
+"""Ring a worker's bell after commit. The row is the truth; a ring may be lost at any time."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
+
+class Job(StrEnum):
+    """A piece of work for a worker. `entrypoints/actors.py` has one actor for each."""
+
+    PLAN = "plan"
+    DELIVER = "deliver"
+
+
+class Lane(StrEnum):
+    """Work of a lane waits only for work of its own lane. Each is a queue of the broker."""
+
+    TRANSACTIONAL = "transactional"
+    NORMAL = "normal"
+
+
+def ring_after_commit(session: Session, job: Job, lane: Lane) -> None:
+    """When this transaction commits, tell the workers that `job` has something to do in `lane`."""
+    session.info.setdefault("rings", set()).add((job, lane))
+
+
+@event.listens_for(Session, "after_commit")
+def _ring(session: Session) -> None:
+    # Also fires when a SAVEPOINT is released: only the outermost commit makes rows visible.
+    if session.in_nested_transaction() or not session.info.get("rings"):
+        return
+    for job, lane in sorted(session.info.pop("rings")):
+        if bell := session.info.get("bell"):
+            bell.ring(job, lane)
+
+
+@event.listens_for(Session, "after_rollback")
+def _forget(session: Session) -> None:
+    if not session.in_nested_transaction():
+        session.info.pop("rings", None)

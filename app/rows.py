@@ -1,0 +1,84 @@
+"""Statements over arrays of rows: one parameter of JSON, ten times cheaper than row by row.
+
+COPY is refused on tables with row-level security; `jsonb_to_recordset` and SQLite's `json_each` are not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import JSON, Boolean, Double, Integer, Table, TextClause, text
+from sqlalchemy.orm import Session
+
+from app.models.base import Id, TenantOwned, Utc, utc_text
+
+_POSTGRES_TYPES: tuple[tuple[type, str], ...] = (
+    (Id, "uuid"),
+    (Utc, "timestamptz"),
+    (JSON, "jsonb"),
+    (Boolean, "boolean"),
+    (Integer, "integer"),
+    (Double, "double precision"),
+)
+
+
+def dumps(value: Any) -> str:
+    """JSON text; times become RFC 3339 in UTC."""
+    return json.dumps(value, default=_plain, separators=(",", ":"))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return utc_text(value)
+    raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+def storable(value: str | None, limit: int = 16_384) -> str | None:
+    """A stranger's text as both databases can hold it: no NUL, no lone surrogate, at most `limit` characters."""
+    if value is None:
+        return None
+    return value[:limit].replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+def is_postgres(session: Session) -> bool:
+    """Whether this session speaks to PostgreSQL."""
+    return session.get_bind().dialect.name == "postgresql"
+
+
+def insert(session: Session, model: type[TenantOwned], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Insert rows that all have the same keys. Rows that are there already stay as they are.
+
+    Returns the ids of those that were inserted.
+    """
+    if not rows:
+        return []
+    table = model.__table__
+    statement = _insert_statement(table, tuple(rows[0]), is_postgres(session))  # type: ignore[arg-type]
+    return [str(found) for found in session.execute(statement, {"rows": dumps(rows)}).scalars()]
+
+
+@lru_cache(maxsize=256)
+def _insert_statement(table: Table, names: tuple[str, ...], postgres: bool) -> TextClause:
+    columns = ", ".join(names)
+    spec = tuple((name, _type_name(table.c[name].type)) for name in names)
+    return text(
+        f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {source(spec, postgres)} WHERE true"  # noqa: S608
+        " ON CONFLICT DO NOTHING RETURNING id"
+    )
+
+
+def _type_name(column_type: Any) -> str:
+    return next((name for kind, name in _POSTGRES_TYPES if isinstance(column_type, kind)), "text")
+
+
+def source(spec: Iterable[tuple[str, str]], postgres: bool) -> str:
+    """The rows of the parameter `:rows` as a table `r`. `spec` is (column, PostgreSQL type) for each."""
+    if postgres:
+        columns = ", ".join(f"{name} {kind}" for name, kind in spec)
+        return f"jsonb_to_recordset(CAST(:rows AS jsonb)) AS r({columns})"
+    columns = ", ".join(f"json_extract(value, '$.{name}') AS {name}" for name, _ in spec)
+    return f"(SELECT {columns} FROM json_each(:rows)) AS r"  # noqa: S608
