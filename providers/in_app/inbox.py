@@ -15,7 +15,8 @@ BATCH = 100
 class InApp:
     """Gives up to 100 messages at a time to `store`, which keeps all of them or raises.
 
-    When `store` raises anything but RetryableError for a batch, each of its messages is tried alone, so that one bad message harms only itself.
+    When `store` raises anything but RetryableError for a batch, each of its messages is tried alone, so that one bad
+    message harms only itself.
     """
 
     name = "in_app"

@@ -24,8 +24,8 @@ from providers.webhook.signature import sign
 
 MASK = "***"
 _RESERVED = frozenset(
-    ("host", "connection", "transfer-encoding", "te", "trailer", "upgrade", "expect", "keep-alive", "user-agent")
-    + ("proxy-connection", "proxy-authorization")
+    {"host", "connection", "transfer-encoding", "te", "trailer", "upgrade", "expect", "keep-alive", "user-agent"}
+    | {"proxy-connection", "proxy-authorization"}
 )
 _HEADER_NAME = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
 # A fault of the receiver's that no later try can heal. Everything else is tried again.

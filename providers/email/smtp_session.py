@@ -1,0 +1,230 @@
+"""One SMTP connection: how it is opened, how a message goes through it, and what each reply means."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import smtplib
+import socket
+import ssl
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from providers.contract import PermanentError, ProviderError, RetryableError
+from providers.email.mime import Mail
+
+_AUTH_CODES = frozenset({530, 534, 535, 538})
+_ENHANCED = re.compile(r"\b([245])\.(\d{1,3})\.(\d{1,3})\b")
+_TEXT_LIMIT = 500
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where to dial and who we are there. `helo`: the name we greet with. `timeout_s`: for each step."""
+
+    host: str
+    port: int
+    secure: bool
+    user: str
+    timeout_s: float
+    helo: str
+    ssl_context: ssl.SSLContext
+    password: str = field(repr=False)
+
+
+class Dropped(Exception):  # noqa: N818 - what happened to the connection; `error` is the fault to report
+    """The connection is of no use any more.
+
+    `at_once`: another connection is worth trying now. Not when the message may have been taken all the same, nor
+    when the wait for this one has already cost the whole timeout.
+    """
+
+    def __init__(self, error: RetryableError, *, at_once: bool) -> None:
+        super().__init__(error.code)
+        self.error = error
+        self.at_once = at_once
+
+
+class Session:
+    """An open connection, greeted, under TLS where it can be, and logged in."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises RetryableError, OSError or SMTPException."""
+        self.last_reply = ""
+        self.peer = ""
+        self._smtp = _dial(settings)
+        try:
+            self._open(settings)
+        except BaseException:
+            self.abort()
+            raise
+
+    def send(self, mail: Mail) -> dict[str, str]:
+        """Hand over one mail. Answers {address: reply} of the refused when the main one was taken.
+
+        Raises ProviderError for the message's own fault, Dropped when the connection died.
+        """
+        taking = False
+        try:
+            self._announce(mail)
+            refused = self._name_recipients(mail)
+            self._expect_go_ahead()
+            taking = True
+            self._smtp.send(_stuffed(mail.content))
+            code, text = self._reply(*self._smtp.getreply())
+        except (OSError, smtplib.SMTPException) as error:
+            at_once = not taking and not isinstance(error, TimeoutError)
+            raise Dropped(connection_fault(error), at_once=at_once) from error
+        if code != 250:
+            self._refuse(code, text, "data")
+        self.last_reply = f"{code} {text}"
+        return refused
+
+    def alive(self) -> bool:
+        """Ask with NOOP."""
+        try:
+            return self._smtp.noop()[0] == 250
+        except (OSError, smtplib.SMTPException):
+            return False
+
+    def quit(self) -> None:
+        """Say goodbye and hang up, whatever the other side says."""
+        with suppress(OSError, smtplib.SMTPException):
+            self._smtp.quit()
+        self.abort()
+
+    def abort(self) -> None:
+        """Hang up."""
+        with suppress(OSError):
+            self._smtp.close()
+
+    def _open(self, settings: Settings) -> None:
+        smtp = self._smtp
+        peer = smtp.sock.getpeername() if smtp.sock else ("", 0)
+        self.peer = f"{peer[0]}:{peer[1]}"
+        smtp.ehlo_or_helo_if_needed()
+        if not settings.secure and smtp.has_extn("starttls"):
+            smtp.starttls(context=settings.ssl_context)
+            smtp.ehlo_or_helo_if_needed()
+        if settings.user:
+            if not isinstance(smtp.sock, ssl.SSLSocket) and not _is_loopback(str(peer[0])):
+                raise RetryableError("insecure_auth", "the server offers no TLS: credentials are not sent", loud=True)
+            smtp.login(settings.user, settings.password)
+
+    def _announce(self, mail: Mail) -> None:
+        smtp = self._smtp
+        options = [f"SIZE={len(mail.content)}"] if smtp.has_extn("size") else []
+        if mail.needs_utf8:
+            if not smtp.has_extn("smtputf8"):
+                raise PermanentError("smtputf8_unsupported", "the server cannot carry this non-ASCII address")
+            options += ["SMTPUTF8", "BODY=8BITMIME"]
+        limit = smtp.esmtp_features.get("size", "")
+        if limit.isdigit() and 0 < int(limit) < len(mail.content):
+            raise PermanentError("message_too_large", f"the server takes at most {limit} bytes")
+        smtp.command_encoding = "utf-8" if mail.needs_utf8 else "ascii"
+        code, text = self._reply(*smtp.docmd("MAIL", " ".join([f"FROM:<{mail.sender}>", *options])))
+        if code != 250:
+            self._refuse(code, text, "mail")
+
+    def _name_recipients(self, mail: Mail) -> dict[str, str]:
+        refused = {}
+        for address in mail.recipients:
+            code, text = self._reply(*self._smtp.docmd("RCPT", f"TO:<{address}>"))
+            if code in (250, 251):
+                continue
+            if address == mail.to or code in _AUTH_CODES:
+                self._refuse(code, text, "rcpt")
+            refused[address] = f"{code} {text}"
+        return refused
+
+    def _expect_go_ahead(self) -> None:
+        code, text = self._reply(*self._smtp.docmd("DATA"))
+        if code != 354:
+            self._refuse(code, text, "data")
+
+    def _reply(self, code: int, text: bytes) -> tuple[int, str]:
+        shown = text.decode("utf-8", "replace")[:_TEXT_LIMIT]
+        if code in (421, -1):
+            error = RetryableError(f"smtp_{code}" if code > 0 else "connection_reset", shown, _facts(code, shown))
+            raise Dropped(error, at_once=True)
+        return code, shown
+
+    def _refuse(self, code: int, text: str, stage: str) -> NoReturn:
+        """Take the transaction back and raise what the reply means."""
+        try:
+            self._smtp.rset()
+        except (OSError, smtplib.SMTPException):
+            self.abort()  # the next message finds it closed and dials again
+        raise classify(code, text, stage)
+
+
+def classify(code: int, text: str, stage: str) -> ProviderError:
+    """Whose fault a refusal is. `stage`: mail (our sender), rcpt, data."""
+    detail = {**_facts(code, text), "stage": stage}
+    if code in _AUTH_CODES:
+        return RetryableError("auth_failed", "the server wants other credentials", detail, loud=True)
+    enhanced = _ENHANCED.search(text)
+    if 500 <= code < 600:
+        if stage == "mail" and not (code == 552 or (enhanced and enhanced[0] == "5.3.4")):
+            return RetryableError("sender_refused", f"the server refuses our sender: {text}", detail, loud=True)
+        # A full mailbox is emptied some day, whatever digit the server put first (RFC 5321, 4.5.3.1.10).
+        if not (enhanced and enhanced[0] == "5.2.2") and not (code == 552 and stage == "rcpt"):
+            return PermanentError(f"smtp_{code}", text, detail)
+    return RetryableError(f"smtp_{code}", text, detail)
+
+
+def connection_fault(error: Exception) -> RetryableError:
+    """What went wrong with the line itself. Always worth another try; loud when only an operator can mend it."""
+    if isinstance(error, smtplib.SMTPAuthenticationError):
+        text = _words(error)
+        transient = 400 <= error.smtp_code < 500
+        return RetryableError("auth_failed", text, _facts(error.smtp_code, text), loud=not transient)
+    if isinstance(error, smtplib.SMTPNotSupportedError):
+        return RetryableError("auth_unsupported", "the server offers no way to log in", loud=True)
+    if isinstance(error, smtplib.SMTPResponseException):
+        text = _words(error)
+        return RetryableError(f"smtp_{error.smtp_code}", text, _facts(error.smtp_code, text))
+    if isinstance(error, ssl.SSLError):
+        reason = getattr(error, "verify_message", "") or getattr(error, "reason", "") or "TLS failed"
+        return RetryableError("tls_error", str(reason), loud=isinstance(error, ssl.SSLCertVerificationError))
+    if isinstance(error, socket.gaierror):
+        return RetryableError("dns_error", "the server's name could not be resolved")
+    if isinstance(error, TimeoutError):
+        return RetryableError("timeout", "the server did not answer in time")
+    if isinstance(error, ConnectionRefusedError):
+        return RetryableError("connection_refused", "the server refused the connection")
+    return RetryableError("connection_reset", "the connection to the server broke")
+
+
+def _dial(settings: Settings) -> smtplib.SMTP:
+    host, port, timeout = settings.host, settings.port, settings.timeout_s
+    if settings.secure:
+        return smtplib.SMTP_SSL(host, port, settings.helo, timeout=timeout, context=settings.ssl_context)
+    return smtplib.SMTP(host, port, settings.helo, timeout=timeout)
+
+
+def _stuffed(content: bytes) -> bytes:
+    """The mail as DATA wants it: a dot before leading dots, and the lone dot that ends it (RFC 5321, 4.5.2)."""
+    if not content.endswith(b"\r\n"):
+        content += b"\r\n"
+    return content.replace(b"\r\n.", b"\r\n..") + b".\r\n"
+
+
+def _facts(code: int, text: str) -> dict[str, object]:
+    enhanced = _ENHANCED.search(text)
+    return {"smtpCode": code, "smtpText": text, **({"enhancedCode": enhanced[0]} if enhanced else {})}
+
+
+def _words(error: smtplib.SMTPResponseException) -> str:
+    text = error.smtp_error
+    return (text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text))[:_TEXT_LIMIT]
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(parsed, "ipv4_mapped", None)
+    return (mapped or parsed).is_loopback
