@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import email.utils
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from providers.contract import (
     RetryableError,
 )
 from providers.http import HttpClient, HttpFault, Request, Response
+from providers.retry_after import parse_retry_after
 from providers.webhook.signature import sign
 
 MASK = "***"
@@ -44,24 +44,6 @@ def check_header(name: str, value: str) -> None:
         raise ValueError(f"the header {name} is reserved")
     if any((ord(char) < 32 and char != "\t") or ord(char) == 127 for char in value):
         raise ValueError(f"the value of the header {name} holds a control character")
-
-
-def parse_retry_after(value: str | None, now: float) -> float | None:
-    """Seconds to wait by a Retry-After header, in either of its forms (RFC 9110, 10.2.3); None if there is none.
-
-    `now`: unix seconds. A date gone by is 0.
-    """
-    if not value:
-        return None
-    if value.isascii() and value.isdigit():
-        return float(value[:12])
-    try:
-        when = email.utils.parsedate_to_datetime(value)
-        if when.tzinfo is None:
-            when = when.replace(tzinfo=UTC)
-        return max(0.0, when.timestamp() - now)
-    except (ValueError, TypeError, IndexError, OverflowError, OSError):
-        return None
 
 
 @dataclass(frozen=True, slots=True)
