@@ -40,14 +40,15 @@ make_venv() {
     rm -f "$venv"/.made-for-*
     # setuptools first, and by its hash: pip would otherwise fetch some version, unchecked, to build the two packages
     # that come as source.
-    sed -n '/^setuptools==/,/[^\\]$/p' "$lock" >"$venv/setuptools.lock"
-    [[ -s $venv/setuptools.lock ]] || fail "${lock##*/} does not name setuptools"
-    pip_install --require-hashes -r "$venv/setuptools.lock"
+    mkdir -p "$venv/.tmp"
+    sed -n '/^setuptools==/,/[^\\]$/p' "$lock" >"$venv/.tmp/setuptools.lock"
+    [[ -s $venv/.tmp/setuptools.lock ]] || fail "${lock##*/} does not name setuptools"
+    pip_install --require-hashes -r "$venv/.tmp/setuptools.lock"
     pip_install --require-hashes --no-build-isolation --use-pep517 -r "$lock"
     pip_install --no-deps --no-build-isolation -e "$root"
     if [[ $1 == test ]]; then stamp_for run >"$venv/.made-for-run"; fi
     stamp_for "$1" >"$venv/.made-for-$1"
-    rm -f "$venv/.unfinished"
+    rm -rf "$venv/.tmp" "$venv/.unfinished"
     say "ready after $((SECONDS - started)) s"
 }
 
@@ -68,11 +69,12 @@ new_venv() {
     "$python" -m venv "$venv" || fail "$python could not make a virtual environment"
 }
 
-# PYTHON* and PIP_USER and the like of the person's own shell would send packages elsewhere.
+# PYTHON* and PIP_USER of the person's own shell would send packages elsewhere; pip killed leaves its scratch in TMPDIR.
 pip_install() {
     local log=$root/.venv/pip.log
-    env -u PYTHONPATH -u PYTHONHOME PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore \
-        "$root/.venv/bin/python" -m pip install --quiet "$@" </dev/null >"$log" 2>&1 && return
+    env -u PYTHONPATH -u PYTHONHOME TMPDIR="$root/.venv/.tmp" \
+        PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore \
+        "$root/.venv/bin/python" -m pip install -qq "$@" </dev/null >"$log" 2>&1 && return
     tail -n 25 "$log" >&2
     fail "pip could not install what the lock file names (no network? a full disk?); the next run tries again"
 }
