@@ -68,7 +68,7 @@ class CatcherStore:
         unfinished = final.with_suffix(".part")
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            unfinished.write_text(json.dumps(asdict(caught), ensure_ascii=False), encoding="utf-8")
+            unfinished.write_text(json.dumps(asdict(caught)), encoding="utf-8")
             unfinished.replace(final)
         except OSError as error:
             with suppress(OSError):
