@@ -113,6 +113,8 @@ class _Engine:
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
         self._timer: float | None = None
+        self._lock = threading.Lock()
+        self._closed = False
         self._free: list[Transfer] = []
         self._running: dict[pycurl.Curl, Transfer] = {}
         self._resolving: dict[Transfer, tuple[Target, list[bytes]]] = {}
@@ -146,9 +148,11 @@ class _Engine:
         for transfer in self._free:
             transfer.close()
         self._free.clear()
-        self._multi.close()
-        self._epoll.close()
-        os.close(self._wake)
+        with self._lock:
+            self._closed = True
+            self._multi.close()
+            self._epoll.close()
+            os.close(self._wake)
 
     def _begin(self, request: Request) -> HttpFault | None:
         try:
@@ -165,17 +169,20 @@ class _Engine:
         transfer.request, transfer.began, transfer.dns_ms = request, time.monotonic(), 0.0
         if target.literal:
             return self._start(transfer, target, (target.host,), headers)
+        known = self._client.names.recall(target.host, target.port)
+        if known is not None:
+            return self._start(transfer, target, known, headers)
         self._resolving[transfer] = (target, headers)
         self._client.names.look_up(target.host, target.port, lambda answer: self._heard(transfer, request, answer))
         return None
 
     def _heard(self, transfer: Transfer, request: Request, answer: Answer) -> None:
         """From any thread: a name has its answer."""
-        self._resolved.append((transfer, request, answer))
-        try:
-            os.eventfd_write(self._wake, 1)
-        except OSError:
-            return  # the engine was closed meanwhile; nobody waits for this answer
+        with self._lock:
+            # Once closed, the number of our descriptor may be somebody else's.
+            if not self._closed:
+                self._resolved.append((transfer, request, answer))
+                os.eventfd_write(self._wake, 1)
 
     def _start_resolved(self) -> Iterator[Outcome]:
         while self._resolved:
@@ -184,18 +191,15 @@ class _Engine:
                 continue  # it was given up, and its handle may already serve another
             target, headers = self._resolving.pop(transfer)
             transfer.dns_ms = (time.monotonic() - transfer.began) * 1000
-            refused = fault("dns_error") if answer is None else self._start(transfer, target, answer, headers)
-            if refused is not None:
-                if answer is None:
-                    self._free.append(transfer)
+            if (refused := self._start(transfer, target, answer, headers)) is not None:
                 yield request, refused
 
     def _start(
         self, transfer: Transfer, target: Target, addresses: Sequence[str], headers: list[bytes]
     ) -> HttpFault | None:
-        if not all(self._client.guard.admits(address) for address in addresses):
+        if not addresses or not all(self._client.guard.admits(address) for address in addresses):
             self._free.append(transfer)
-            return fault("blocked_address")
+            return fault("blocked_address" if addresses else "dns_error")
         left = self._timeout_ms(transfer) - (time.monotonic() - transfer.began) * 1000
         transfer.prepare(target, () if target.literal else addresses, headers, int(left))
         self._running[transfer.curl] = transfer

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from providers.guard import Resolver
 
-Answer = tuple[str, ...] | None
-"""Literal addresses, or None: the name has none."""
+Answer = tuple[str, ...]
+"""Literal addresses; none at all when the name has none."""
 
 KEEP_S = 30.0
 KEEP_FAILURE_S = 2.0
@@ -29,30 +29,30 @@ class Names:
         self._known: dict[tuple[str, int], tuple[float, Answer]] = {}
         self._waiting: dict[tuple[str, int], list[Callable[[Answer], None]]] = {}
 
+    def recall(self, host: str, port: int) -> Answer | None:
+        """The answer from memory; None when it must be looked up."""
+        known = self._known.get((host, port))
+        return known[1] if known is not None and known[0] > time.monotonic() else None
+
     def look_up(self, host: str, port: int, tell: Callable[[Answer], None]) -> None:
-        """Call `tell` with the answer: at once when it is known, else later from another thread."""
+        """Call `tell` with the answer, from another thread, once it is known."""
         key = (host, port)
         with self._lock:
-            known = self._known.get(key)
-            if known is not None and known[0] > time.monotonic():
-                answer = known[1]
-            elif key in self._waiting:
+            if key in self._waiting:
                 self._waiting[key].append(tell)
                 return
-            elif len(self._waiting) >= _MAX_LOOKUPS:
-                answer = None
-            else:
+            if len(self._waiting) < _MAX_LOOKUPS:
                 self._waiting[key] = [tell]
                 threading.Thread(target=self._ask, args=key, name=f"dns-{host}", daemon=True).start()
                 return
-        tell(answer)
+        tell(())
 
     def _ask(self, host: str, port: int) -> None:
-        answer: Answer = None
+        answer: Answer = ()
         try:
-            answer = tuple(self._resolver(host, port)) or None
+            answer = tuple(self._resolver(host, port))
         except (OSError, UnicodeError):
-            answer = None
+            answer = ()
         finally:
             self._remember((host, port), answer)
 
