@@ -13,6 +13,9 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 
 
+_VAR = Path("var")
+
+
 class SettingsError(Exception):
     """One or more settings are wrong. `complaints` holds one sentence for each."""
 
@@ -100,7 +103,7 @@ class Settings:
         _url("http", "https"),
         "The address under which people and providers reach this service; default http://HOST:PORT.",
     )
-    data_dir: Path = setting(Path("var"), Path, "Folder for the embedded database and the catcher.")
+    data_dir: Path = setting(_VAR, Path, "Folder for the embedded database and the catcher.")
     database_url: str = setting(
         "",
         _url("postgresql", "sqlite"),

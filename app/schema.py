@@ -75,7 +75,7 @@ def make_partitions(connection: Connection, now: datetime) -> None:
                 continue  # rows of that month stand in the default partition already; there they are found as well
             bounds = f"FROM ('{first_id_of(start)}') TO ('{first_id_of(end)}')"
             connection.exec_driver_sql(f"CREATE TABLE {name} PARTITION OF {table} FOR VALUES {bounds}")
-            # A partition does not inherit its parent's policies: with none of its own it shows nothing when read directly.
+            # A partition does not inherit its parent's policies: with none of its own it shows nothing directly.
             connection.exec_driver_sql(f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY")
             connection.exec_driver_sql(f"ALTER TABLE {name} FORCE ROW LEVEL SECURITY")
 

@@ -42,7 +42,7 @@ class Utc(TypeDecorator[datetime]):
             return value
         return utc_text(value)
 
-    def process_result_value(self, value: Any, dialect: Any) -> datetime | None:
+    def process_result_value(self, value: Any, _dialect: Any) -> datetime | None:
         if value is None or isinstance(value, datetime):
             return value
         return datetime.fromisoformat(value)

@@ -1,0 +1,257 @@
+"""What a delivery says: rendered once, kept, and the same bytes on every try."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app import rows
+from app.core import recipients, templates, webhooks
+from app.core.deliveries.claims import Claim
+from app.core.recipients import Person
+from app.core.runtime import Runtime
+from app.core.templating import CompiledMessage, RenderError, TemplateError
+from app.core.webhooks import Endpoint
+from app.db import tenant
+from app.errors import NotFoundError
+from app.models import DeliveryContent, Event, Tenant
+from app.models.base import utc_text
+from providers.contract import Attachment, Channel, OutboundMessage, PermanentError
+
+log = structlog.get_logger()
+
+Parts = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A claim with its message, or with the fault that keeps it from having one."""
+
+    claim: Claim
+    message: OutboundMessage | Exception
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """All that a batch of one tenant needs, read in one transaction."""
+
+    tenant: Mapping[str, Any]
+    kept: Mapping[str, Parts]
+    events: Mapping[str, Mapping[str, Any]]
+    people: Mapping[str, Person]
+    endpoints: Mapping[str, Endpoint]
+    messages: Mapping[tuple[str, str], CompiledMessage | Exception]
+
+
+def prepare(runtime: Runtime, claims: Sequence[Claim]) -> list[Prepared]:
+    """The messages of some claims of one tenant and channel. What is rendered now is kept before it is sent."""
+    tenant_id = claims[0].tenant_id
+    with runtime.db.transaction(tenant(tenant_id), read_only=True) as session:
+        facts = _read(session, runtime, tenant_id, claims)
+    fresh: dict[str, Parts] = {}
+    prepared = [Prepared(claim, _message(runtime, claim, facts, fresh)) for claim in claims]
+    if fresh:
+        now = runtime.clock.now()
+        with runtime.db.transaction(tenant(tenant_id)) as session:
+            keep(session, tenant_id, fresh, now)
+    return prepared
+
+
+def keep(session: Session, tenant_id: str, contents: Mapping[str, Parts], now: Any) -> None:
+    """Fix the contents of some deliveries: {delivery id: parts}. Those fixed before stay."""
+    values = [
+        {"id": delivery_id, "tenant_id": tenant_id, "parts": parts, "created_at": now}
+        for delivery_id, parts in contents.items()
+    ]
+    rows.insert(session, DeliveryContent, values)
+
+
+def _read(session: Session, runtime: Runtime, tenant_id: str, claims: Sequence[Claim]) -> _Facts:
+    owner = session.execute(select(Tenant.name, Tenant.webhook_secret).where(Tenant.id == tenant_id)).mappings().one()
+    kept = select(DeliveryContent.id, DeliveryContent.parts).where(
+        DeliveryContent.tenant_id == tenant_id, DeliveryContent.id.in_([claim.id for claim in claims])
+    )
+    contents = {row.id: row.parts for row in session.execute(kept)}
+    bare = [claim for claim in claims if claim.id not in contents]
+    people = recipients.load(session, tenant_id, sorted({c.user_id for c in bare if c.user_id}))
+    endpoints = webhooks.load(session, tenant_id, sorted({c.configuration_id for c in claims if c.configuration_id}))
+    wanted = {(c.template, _locale(people.get(c.user_id or ""))) for c in bare if c.template}
+    messages: dict[tuple[str, str], CompiledMessage | Exception] = {}
+    for key, locale in wanted:
+        try:
+            messages[key, locale] = templates.message(session, runtime.files, tenant_id, key, claims[0].channel, locale)
+        except (NotFoundError, TemplateError) as error:
+            messages[key, locale] = error
+    return _Facts(dict(owner), contents, _events(session, tenant_id, bare), people, endpoints, messages)
+
+
+def _events(session: Session, tenant_id: str, claims: Sequence[Claim]) -> dict[str, Mapping[str, Any]]:
+    ids = sorted({claim.event_id for claim in claims if claim.event_id})
+    if not ids:
+        return {}
+    found = session.execute(
+        select(Event.id, Event.event_type, Event.occurred_at, Event.data).where(
+            Event.tenant_id == tenant_id, Event.id.in_(ids)
+        )
+    )
+    return {row.id: event_context(row.id, row.event_type, row.occurred_at, row.data) for row in found}
+
+
+def event_context(event_id: str, event_type: str, occurred_at: Any, data: Mapping[str, Any]) -> dict[str, Any]:
+    """An event as templates and conditions see it."""
+    return {"id": event_id, "type": event_type, "occurredAt": utc_text(occurred_at), "data": data}
+
+
+def person_context(user_id: str | None, person: Person | None) -> dict[str, Any]:
+    """A person as templates and conditions see them; what is not known is left out."""
+    if person is None:
+        return {"userId": user_id} if user_id else {}
+    known = {
+        "userId": person.user_id,
+        "name": person.name,
+        "email": person.email,
+        "phone": person.phone,
+        "locale": person.locale,
+        "timeZone": person.time_zone,
+        "attributes": person.attributes,
+    }
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def _locale(person: Person | None) -> str:
+    return (person and person.locale) or "en"
+
+
+def _message(runtime: Runtime, claim: Claim, facts: _Facts, fresh: dict[str, Parts]) -> OutboundMessage | Exception:
+    try:
+        parts = facts.kept.get(claim.id)
+        if parts is None:
+            parts = fresh[claim.id] = _render(claim, facts)
+        return _BUILDERS[Channel(claim.channel)](runtime, claim, facts, parts)
+    except PermanentError as fault:
+        return fault
+    except Exception as error:  # our bug: the row is tried again, and the others go on
+        log.exception("content_failed", delivery=claim.id)
+        return error
+
+
+def _render(claim: Claim, facts: _Facts) -> Parts:
+    event = facts.events.get(claim.event_id or "", {})
+    if not claim.template:
+        return {"payload": rows.dumps(_envelope(event))}
+    person = facts.people.get(claim.user_id or "")
+    message = facts.messages[claim.template, _locale(person)]
+    if isinstance(message, NotFoundError):
+        raise PermanentError("template_missing", message.detail)
+    if isinstance(message, Exception):
+        raise PermanentError("template_invalid", str(message))
+    context = {
+        "event": event,
+        "data": event.get("data", {}),
+        "recipient": person_context(claim.user_id, person),
+        "tenant": {"name": facts.tenant["name"]},
+    }
+    try:
+        return dict(message.render(context, locale=_locale(person), time_zone=(person and person.time_zone) or "UTC"))
+    except RenderError as error:
+        raise PermanentError("render_failed", str(error)) from error
+
+
+def _envelope(event: Mapping[str, Any]) -> dict[str, Any]:
+    """The body that the Standard Webhooks specification advises."""
+    return {"type": event.get("type"), "timestamp": event.get("occurredAt"), "data": event.get("data", {})}
+
+
+def _email(_runtime: Runtime, claim: Claim, _facts: _Facts, parts: Parts) -> OutboundMessage:
+    attachments = tuple(
+        Attachment(
+            item["filename"],
+            base64.b64decode(item["content"]),
+            item.get("contentType") or "application/octet-stream",
+            item.get("contentId"),
+        )
+        for item in parts.get("attachments") or ()
+    )
+    return OutboundMessage(
+        claim.id,
+        Channel.EMAIL,
+        claim.address,
+        claim.attempt,
+        claim.created_at,
+        subject=parts.get("subject", ""),
+        text=parts.get("text") or "",
+        html=parts.get("html") or "",
+        sender=parts.get("sender"),
+        reply_to=parts.get("replyTo"),
+        cc=tuple(parts.get("cc") or ()),
+        bcc=tuple(parts.get("bcc") or ()),
+        headers=parts.get("headers") or {},
+        attachments=attachments,
+    )
+
+
+def _sms(runtime: Runtime, claim: Claim, _facts: _Facts, parts: Parts) -> OutboundMessage:
+    callback = f"{runtime.settings.base_url}/callbacks/twilio/status?delivery={claim.id}"
+    return OutboundMessage(
+        claim.id,
+        Channel.SMS,
+        claim.address,
+        claim.attempt,
+        claim.created_at,
+        text=parts.get("text", ""),
+        status_callback=callback,
+    )
+
+
+def _webhook(runtime: Runtime, claim: Claim, facts: _Facts, parts: Parts) -> OutboundMessage:
+    url, sealed = claim.address, facts.tenant["webhook_secret"]
+    if claim.configuration_id:
+        endpoint = facts.endpoints.get(claim.configuration_id)
+        if endpoint is None:
+            raise PermanentError("endpoint_deleted", "the webhook configuration was deleted")
+        if not endpoint.enabled and claim.trigger == "event":
+            raise PermanentError("endpoint_disabled", "the webhook configuration is disabled")
+        url, sealed = endpoint.url, endpoint.secret
+    return OutboundMessage(
+        claim.id,
+        Channel.WEBHOOK,
+        url,
+        claim.attempt,
+        claim.created_at,
+        payload=parts["payload"].encode(),
+        secrets=(runtime.vault.open(sealed),),
+    )
+
+
+def _in_app(_runtime: Runtime, claim: Claim, _facts: _Facts, parts: Parts) -> OutboundMessage:
+    about = {
+        "tenantId": claim.tenant_id,
+        "eventId": claim.event_id,
+        "eventType": claim.event_type,
+        "type": parts.get("type"),
+        "actionUrl": parts.get("actionUrl"),
+    }
+    return OutboundMessage(
+        claim.id,
+        Channel.IN_APP,
+        claim.user_id or claim.address,
+        claim.attempt,
+        claim.created_at,
+        subject=parts.get("title", ""),
+        text=parts.get("text") or "",
+        metadata=about,
+    )
+
+
+_BUILDERS = {
+    Channel.EMAIL: _email,
+    Channel.SMS: _sms,
+    Channel.WEBHOOK: _webhook,
+    Channel.IN_APP: _in_app,
+}

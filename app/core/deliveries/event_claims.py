@@ -1,0 +1,152 @@
+"""Claiming events for planning. The laws for claims hold for events as for deliveries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.orm import Session
+
+from app import rows
+from app.core.outbox import Lane
+from app.models import Event
+from app.models.base import Id, Utc, utc_text
+
+BATCH = 50
+LEASE_SECONDS = 120.0
+MOST_ATTEMPTS = 5
+RETRY_SECONDS = 10.0
+
+_TENANTS = """
+WITH RECURSIVE waiting(tenant_id) AS (
+  SELECT (SELECT tenant_id FROM event_logs WHERE status = 'received' AND lane = :lane ORDER BY tenant_id LIMIT 1)
+  UNION ALL
+  SELECT (SELECT tenant_id FROM event_logs WHERE status = 'received' AND lane = :lane
+          AND tenant_id > waiting.tenant_id ORDER BY tenant_id LIMIT 1)
+  FROM waiting WHERE waiting.tenant_id IS NOT NULL
+)
+SELECT tenant_id FROM waiting WHERE EXISTS (
+  SELECT 1 FROM event_logs e WHERE e.status = 'received' AND e.lane = :lane AND e.tenant_id = waiting.tenant_id
+  AND e.next_attempt_at <= {now}) ORDER BY tenant_id
+"""
+# An event that was claimed before may have cost a worker its life: it is planned on its own.
+_CLAIM = """
+UPDATE event_logs SET status = 'planning', attempt = attempt + 1, lease_until = {lease}
+WHERE tenant_id = :tenant AND status = 'received' AND id IN (
+  SELECT id FROM event_logs WHERE tenant_id = :tenant AND status = 'received' AND lane = :lane
+  AND next_attempt_at <= {now} AND attempt {suspect} 0 ORDER BY next_attempt_at LIMIT {limit} {lock})
+RETURNING id, tenant_id, event_type, data, user_ids, occurred_at, lane, test, cursor, attempt, notes
+"""
+_ADVANCE = """
+UPDATE event_logs SET cursor = r.cursor, notes = r.notes, status = r.status,
+  lease_until = CASE WHEN r.status = 'planned' THEN NULL ELSE {lease} END,
+  planned_at = CASE WHEN r.status = 'planned' THEN {now} END
+FROM {rows}
+WHERE event_logs.tenant_id = :tenant AND event_logs.id = r.id AND event_logs.attempt = r.attempt
+  AND event_logs.status IN ('planning', 'received')
+RETURNING event_logs.id
+"""
+_PUT_BACK = """
+UPDATE event_logs SET status = CASE WHEN attempt >= :most THEN 'failed' ELSE 'received' END,
+  error = :error, lease_until = NULL, next_attempt_at = {due}
+WHERE tenant_id = :tenant AND id = :id AND attempt = :attempt AND status = 'planning' RETURNING status
+"""
+_SPEC = (("id", "uuid"), ("attempt", "integer"), ("cursor", "integer"), ("status", "text"), ("notes", "jsonb"))
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedEvent:
+    """An event that this worker may plan, until its lease ends. `attempt` fences what it writes."""
+
+    id: str
+    tenant_id: str
+    event_type: str
+    data: Mapping[str, Any]
+    user_ids: Sequence[str]
+    occurred_at: datetime
+    lane: str
+    test: bool
+    cursor: int
+    attempt: int
+    notes: Sequence[Mapping[str, Any]]
+
+
+@lru_cache(maxsize=32)
+def _statement(template: str, postgres: bool, suspect: bool = False) -> TextClause:
+    return text(
+        template.format(
+            now="now()" if postgres else ":now",
+            lease="now() + :lease_seconds * interval '1 second'" if postgres else ":lease_until",
+            due="now() + :delay * interval '1 second'" if postgres else ":due_at",
+            lock="FOR UPDATE SKIP LOCKED" if postgres else "",
+            suspect=">" if suspect else "=",
+            limit="1" if suspect else str(BATCH),
+            rows=rows.source(_SPEC, postgres),
+        )
+    )
+
+
+def _times(now: datetime, postgres: bool, delay: float = 0.0) -> dict[str, Any]:
+    if postgres:
+        return {"lease_seconds": LEASE_SECONDS, "delay": delay}
+    lease_until = utc_text(now + timedelta(seconds=LEASE_SECONDS))
+    return {"now": utc_text(now), "lease_until": lease_until, "due_at": utc_text(now + timedelta(seconds=delay))}
+
+
+def tenants(session: Session, lane: Lane, now: datetime) -> list[str]:
+    """The tenants that have events to plan in a lane, in order."""
+    postgres = rows.is_postgres(session)
+    values = _times(now, postgres) | {"lane": lane.value}
+    return [str(found) for found in session.execute(_statement(_TENANTS, postgres), values).scalars()]
+
+
+def claim(session: Session, lane: Lane, tenant_id: str, now: datetime) -> list[ClaimedEvent]:
+    """Claim up to BATCH events that nobody tried before or, if there are none, one that somebody did."""
+    postgres = rows.is_postgres(session)
+    for suspect in (False, True):
+        statement = _statement(_CLAIM, postgres, suspect)
+        values = _times(now, postgres) | {"tenant": tenant_id, "lane": lane.value}
+        typed = statement.columns(
+            id=Id,
+            tenant_id=Id,
+            data=Event.data.type,
+            user_ids=Event.user_ids.type,
+            occurred_at=Utc,
+            notes=Event.notes.type,
+        )
+        if found := [ClaimedEvent(**row) for row in session.execute(typed, values).mappings()]:
+            return sorted(found, key=lambda event: event.id)
+    return []
+
+
+def advance(
+    session: Session, finished: Sequence[ClaimedEvent], unfinished: Sequence[ClaimedEvent], now: datetime
+) -> set[str]:
+    """Write how far planning has come. Returns the ids that were still ours."""
+    pairs = [(event, "planned") for event in finished] + [(event, "planning") for event in unfinished]
+    postgres = rows.is_postgres(session)
+    statement = _statement(_ADVANCE, postgres)
+    written = [
+        {"id": e.id, "attempt": e.attempt, "cursor": e.cursor, "status": status, "notes": e.notes}
+        for e, status in pairs
+    ]
+    values = _times(now, postgres) | {"tenant": pairs[0][0].tenant_id, "rows": rows.dumps(written)}
+    return {str(found) for found in session.execute(statement, values).scalars()}
+
+
+def put_back(session: Session, event: ClaimedEvent, now: datetime, error: str) -> bool:
+    """Let a failed planning be tried again later. True: it was the last attempt, and the event has failed."""
+    postgres = rows.is_postgres(session)
+    statement = _statement(_PUT_BACK, postgres)
+    values = _times(now, postgres, RETRY_SECONDS * event.attempt) | {
+        "tenant": event.tenant_id,
+        "id": event.id,
+        "attempt": event.attempt,
+        "error": error,
+        "most": MOST_ATTEMPTS,
+    }
+    return session.execute(statement, values).scalar() == "failed"

@@ -1,0 +1,135 @@
+"""Re-wake what was forgotten; do what is due; prune what is old. Every few seconds, in every worker process."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy import delete, text
+from sqlalchemy.orm import Session
+
+from app import rows
+from app.core.deliveries import claims, event_claims
+from app.core.outbox import Job, Lane
+from app.core.runtime import Runtime
+from app.db import Purpose, system
+from app.metrics import BACKLOG, LEASES_EXPIRED
+from app.models import IdempotencyKey
+from app.models.base import utc_text
+
+log = structlog.get_logger()
+
+MOST_LOSSES = 2  # the second time its worker is lost a delivery has failed
+_LOCK_SPACE = 0x7469_6469  # "tidi", so that our advisory locks meet no one else's
+_KINDS = ("leases", "rings", "prune", "backlog")
+
+# The first loss makes a delivery a suspect, which is tried on its own; the second is its end.
+_TAKE_BACK = """
+UPDATE notification_logs SET losses = losses + 1, lease_until = NULL, turn = {suspect}, updated_at = {now},
+  status = CASE WHEN losses + 1 >= {most} THEN 'failed' ELSE 'pending' END, reason = 'worker_lost',
+  next_attempt_at = CASE WHEN losses + 1 >= {most} THEN NULL ELSE {now} END
+WHERE id IN (SELECT id FROM notification_logs WHERE status = 'sending' AND {expired} LIMIT 1000)
+  AND status = 'sending' AND {expired}
+RETURNING id, attempt
+"""
+_LOST = """
+UPDATE delivery_attempts SET outcome = 'lost', code = 'worker_lost', finished_at = {now}
+FROM {rows} WHERE delivery_attempts.delivery_id = r.id AND delivery_attempts.number = r.attempt
+  AND delivery_attempts.tenant_id = (SELECT tenant_id FROM notification_logs d WHERE d.id = r.id)
+  AND delivery_attempts.outcome IS NULL
+"""
+_TAKE_BACK_EVENTS = """
+UPDATE event_logs SET lease_until = NULL, next_attempt_at = {now},
+  error = 'worker_lost', status = CASE WHEN attempt >= {most_attempts} THEN 'failed' ELSE 'received' END
+WHERE status = 'planning' AND {expired} RETURNING id
+"""
+
+
+def sweep(runtime: Runtime) -> None:
+    """One round. Each kind of work is done by one process at a time, and a failing kind keeps back no other."""
+    for kind in _KINDS:
+        try:
+            _sweep_kind(runtime, kind)
+        except Exception:
+            log.exception("sweep_failed", kind=kind)
+
+
+def release_all_leases(runtime: Runtime) -> int:
+    """For the embedded start, under the lock on the data directory: nobody else can hold a lease. Returns how many.
+
+    What was under way when the process died counts as lost.
+    """
+    with runtime.db.transaction(system(Purpose.SWEEP)) as session:
+        return _take_back(session, runtime.clock.now(), everything=True)
+
+
+def ring_for_due(runtime: Runtime) -> None:
+    """One ring for each job and lane that has something due."""
+    now = runtime.clock.now()
+    with runtime.db.transaction(system(Purpose.SWEEP), read_only=True) as session:
+        for lane in Lane:
+            if event_claims.tenants(session, lane, now):
+                runtime.bell.ring(Job.PLAN, lane)
+            if claims.slots(session, lane, now):
+                runtime.bell.ring(Job.DELIVER, lane)
+
+
+def _sweep_kind(runtime: Runtime, kind: str) -> None:
+    if kind == "rings":
+        ring_for_due(runtime)
+        return
+    with runtime.db.transaction(system(Purpose.SWEEP), read_only=kind == "backlog") as session:
+        if not _only_one(session, kind):
+            return
+        now = runtime.clock.now()
+        if kind == "leases":
+            _take_back(session, now)
+        elif kind == "prune":
+            _prune(session, now)
+        else:
+            _count(session)
+
+
+def _only_one(session: Session, kind: str) -> bool:
+    """Take the advisory lock of a kind of work until the transaction ends. SQLite has one writer as it is."""
+    if not rows.is_postgres(session):
+        return True
+    key = {"space": _LOCK_SPACE, "kind": _KINDS.index(kind)}
+    return bool(session.execute(text("SELECT pg_try_advisory_xact_lock(:space, :kind)"), key).scalar())
+
+
+def _take_back(session: Session, now: datetime, *, everything: bool = False) -> int:
+    postgres = rows.is_postgres(session)
+    clock = "now()" if postgres else ":now"
+    words = {
+        "now": clock,
+        "expired": "lease_until IS NOT NULL" if everything else f"lease_until < {clock}",
+        "suspect": claims.SUSPECT,
+        "most": MOST_LOSSES,
+        "most_attempts": event_claims.MOST_ATTEMPTS,
+        "rows": rows.source((("id", "uuid"), ("attempt", "integer")), postgres),
+    }
+    values = {} if postgres else {"now": utc_text(now)}
+    taken = session.execute(text(_TAKE_BACK.format(**words)), values).all()
+    if taken:
+        lost = [{"id": str(row.id), "attempt": row.attempt} for row in taken]
+        session.execute(text(_LOST.format(**words)), values | {"rows": rows.dumps(lost)})
+    events = session.execute(text(_TAKE_BACK_EVENTS.format(**words)), values).all()
+    for kind, count in (("delivery", len(taken)), ("event", len(events))):
+        if count:
+            LEASES_EXPIRED.labels(kind).inc(count)
+            log.warning("leases_taken_back", kind=kind, count=count)
+    return len(taken) + len(events)
+
+
+def _prune(session: Session, now: datetime) -> None:
+    session.execute(delete(IdempotencyKey).where(IdempotencyKey.expires_at < now - timedelta(minutes=1)))
+
+
+def _count(session: Session) -> None:
+    counted = session.execute(
+        text("SELECT status, count(*) FROM notification_logs WHERE status IN ('pending', 'sending') GROUP BY status")
+    )
+    found = {status: count for status, count in counted}
+    for status in ("pending", "sending"):
+        BACKLOG.labels(status).set(found.get(status, 0))
