@@ -90,7 +90,7 @@ def make_bell(redis_url: str) -> Bell:
     middleware = [TimeLimit(), ShutdownNotifications()]
     if not redis_url:
         return Bell(StubBroker(middleware=middleware), _LocalFlags())
-    # A dead worker's messages come back after `heartbeat_timeout`, looked for on every tenth command (law 1: rings only).
+    # A dead worker's messages come back after `heartbeat_timeout`, looked for at every tenth command.
     broker = RedisBroker(
         url=redis_url,
         middleware=middleware,

@@ -130,6 +130,6 @@ def _count(session: Session) -> None:
     counted = session.execute(
         text("SELECT status, count(*) FROM notification_logs WHERE status IN ('pending', 'sending') GROUP BY status")
     )
-    found = {status: count for status, count in counted}
+    found = dict(counted.tuples())
     for status in ("pending", "sending"):
         BACKLOG.labels(status).set(found.get(status, 0))

@@ -1,7 +1,8 @@
 """Claiming: one conditional UPDATE … RETURNING, in two literal spellings with the same tests.
 
 PostgreSQL compares due times and leases by its own clock and lets several workers pass one another
-(SKIP LOCKED); its `now()` is when the transaction began, and can use an index. SQLite has one writer, and the time is the caller's clock.
+(SKIP LOCKED); its `now()` is when the transaction began, and can use an index. SQLite
+has one writer, and the time is the caller's clock.
 """
 
 from __future__ import annotations

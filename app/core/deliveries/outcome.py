@@ -105,7 +105,7 @@ class Tried:
 
 
 def record(session: Session, runtime: Runtime, tenant_id: str, tried: Sequence[Tried], chance: random.Random) -> None:
-    """Write the results of some claims of one tenant. Delivery rows are fenced by attempt, attempt rows are always kept."""
+    """Write the results of some claims of one tenant. Deliveries are fenced by attempt; attempts are always kept."""
     now = runtime.clock.now()
     verdicts = [_verdict(item, runtime, chance, now) for item in tried]
     values = {"tenant": tenant_id} if rows.is_postgres(session) else {"tenant": tenant_id, "now": utc_text(now)}

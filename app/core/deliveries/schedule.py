@@ -21,7 +21,7 @@ JITTER = 0.1  # upwards only: a receiver never sees us earlier than the schedule
 
 
 def schedule_for(channel: Channel, settings: Settings) -> Sequence[float]:
-    """The delays of a channel in seconds. WEBHOOK_RETRY_DELAY and WEBHOOK_MAX_RETRIES replace or cut the webhooks' own."""
+    """The delays of a channel in seconds. Settings may replace or cut those of webhooks."""
     usual = SCHEDULES[channel]
     if channel is not Channel.WEBHOOK:
         return usual

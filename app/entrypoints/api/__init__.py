@@ -1,0 +1,27 @@
+"""The REST doors: one blueprint and its schemas per resource. `install` puts them all up."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from app.core.runtime import Runtime
+from app.entrypoints.api import api_keys, gate, openapi, problems
+from app.entrypoints.api.common import EXTENSION, ApiBlueprint, Doors
+from app.entrypoints.api.limits import RateLimiter
+from app.entrypoints.auth import Authenticator
+
+BLUEPRINTS: tuple[ApiBlueprint, ...] = (api_keys.blp,)
+
+
+def install(app: Flask, runtime: Runtime) -> Doors:
+    """Put the gate, the faults, the document and every resource into `app`."""
+    authenticator = Authenticator(runtime.db, runtime.vault, runtime.clock)
+    doors = Doors(runtime, authenticator, RateLimiter(runtime.settings), {})
+    app.extensions[EXTENSION] = doors
+    problems.install(app)
+    gate.install(app)
+    api = openapi.install(app)
+    for blueprint in BLUEPRINTS:
+        api.register_blueprint(blueprint)
+        doors.access.update(blueprint.access)
+    return doors

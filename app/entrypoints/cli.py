@@ -1,0 +1,235 @@
+"""`tidings up | web | worker | migrate | keys | token | listen | send | event`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
+
+from app import make_runtime, schema
+from app.clock import Clock
+from app.config import Settings, SettingsError
+from app.core import keys
+from app.crypto import Vault
+from app.db import Database, Purpose, system, tenant
+from app.entrypoints import commands
+from app.errors import InvalidError, RequestError
+from app.logs import configure_logs
+from app.models import SigningKey, Tenant
+from app.running import embedded
+from app.running.server import WebServer
+from app.running.supervisor import Supervisor, child_command, run_alone
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(message, err=True)
+    sys.exit(1)
+
+
+def _load() -> Settings:
+    """The settings, complete with what the embedded shape adds; wrong ones end the program with all complaints."""
+    try:
+        settings = embedded.prepare(Settings.from_env(os.environ, Path(".env")))
+    except SettingsError as error:
+        _fail("These settings are wrong:\n" + "\n".join(f"  {complaint}" for complaint in error.complaints))
+    configure_logs(settings)
+    return settings
+
+
+def _guarded(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Faults of the request or the database as one line, never as a stack trace."""
+
+    @wraps(command)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except SettingsError as error:
+            _fail("\n".join(error.complaints))
+        except InvalidError as error:
+            _fail("\n".join(f"{field}: {message}" for field, message in error.fields.items()))
+        except RequestError as error:
+            _fail(error.detail)
+        except OperationalError as error:
+            _fail(f"The database cannot be used: {str(error.orig).splitlines()[0]}")
+
+    return guarded
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Tidings: post an event, the right messages go out, every delivery is on record."""
+
+
+@main.command()
+@_guarded
+def up() -> None:
+    """Start everything in one process: web, worker and sweeps. Migrates and seeds first."""
+    settings = _load()
+    held = embedded.lock(settings.data_dir) if settings.embedded else None
+    _migrate(settings)
+    made = _bootstrap(settings)
+    _greet(settings, made)
+    WebServer(settings, with_worker=True).run()
+    del held
+
+
+@main.command()
+@_guarded
+def web() -> None:
+    """Start the web processes (production; needs PostgreSQL and Redis)."""
+    settings = _production("web")
+    WebServer(settings, with_worker=False).run()
+
+
+@main.command()
+@click.option("--alone", is_flag=True, hidden=True, help="Be one worker process instead of watching several.")
+@_guarded
+def worker(alone: bool) -> None:
+    """Start the worker processes and watch over them (production; needs PostgreSQL and Redis)."""
+    settings = _production("worker")
+    if alone:
+        sys.exit(run_alone(make_runtime(settings)))
+    sys.exit(Supervisor(child_command(), settings.worker_processes).run())
+
+
+@main.command()
+@click.option("--down", metavar="REVISION", help="Go back to a revision, or to `base`.")
+@_guarded
+def migrate(down: str | None) -> None:
+    """Bring the database up to date, as its owner, and make what a new installation needs."""
+    settings = _load()
+    if down:
+        schema.downgrade(_owner_url(settings), down)
+        click.echo(f"The database is back at {down}.")
+        return
+    _migrate(settings)
+    if made := _bootstrap(settings):
+        click.echo(f"API key (shown once): {made}")
+    click.echo("The database is up to date.")
+
+
+@main.group("keys")
+def keys_group() -> None:
+    """Make API keys on the machine itself."""
+
+
+@keys_group.command("create")
+@click.option("--name", default="made by hand", show_default=True)
+@click.option("--test", is_flag=True, help="A test key: everything is planned, nothing is sent.")
+@click.option("--scope", "scopes", multiple=True, default=["*"], show_default=True)
+@_guarded
+def keys_create(name: str, test: bool, scopes: tuple[str, ...]) -> None:
+    """Make an API key and print it once."""
+    settings = _load()
+    db = Database(settings.database_url, pool_size=1)
+    tenant_id = _first_tenant(db)
+    with db.transaction(tenant(tenant_id)) as session:
+        kind = "test" if test else "live"
+        _, plain = keys.create_api_key(session, Clock(), tenant_id, name=name, kind=kind, scopes=scopes)
+    click.echo(plain)
+
+
+@main.command()
+@click.option("--user", required=True, help="The person's user id.")
+@click.option("--hours", default=1.0, show_default=True, type=click.FloatRange(0.01, 24))
+@_guarded
+def token(user: str, hours: float) -> None:
+    """Make a token with which a person may call /api/notifications."""
+    settings = _load()
+    db, vault, clock = Database(settings.database_url, pool_size=1), Vault(settings.secret_key), Clock()
+    tenant_id = _first_tenant(db)
+    with db.transaction(tenant(tenant_id)) as session:
+        usable = select(SigningKey).where(
+            SigningKey.tenant_id == tenant_id, SigningKey.algorithm == "HS256", SigningKey.revoked_at.is_(None)
+        )
+        key = session.execute(usable.order_by(SigningKey.id).limit(1)).scalar()
+        if key is None:
+            _fail("There is no HS256 signing key; make one with POST /api/signing-keys.")
+        click.echo(keys.make_token(vault, key, user, clock, hours))
+
+
+main.add_command(commands.listen)
+main.add_command(commands.send)
+main.add_command(commands.event)
+
+
+def _production(command: str) -> Settings:
+    settings = _load()
+    if settings.embedded:
+        _fail(f"`tidings {command}` needs DATABASE_URL (PostgreSQL) and REDIS_URL; without them use `tidings up`.")
+    database = Database(settings.database_url, pool_size=1)
+    found = schema.standing(database)
+    database.close()
+    if found == "newer":
+        _fail("The database is newer than this program: start the newer version of it.")
+    if found != "current":
+        _fail(f"The database is {found}: run `tidings migrate` first, as its owner.")
+    return settings
+
+
+def _owner_url(settings: Settings) -> str:
+    return settings.migration_database_url or settings.database_url
+
+
+def _migrate(settings: Settings) -> None:
+    database = Database(_owner_url(settings), pool_size=1)
+    newer = schema.standing(database) == "newer"
+    database.close()
+    if newer:
+        _fail("The database is newer than this program: start the newer version of it.")
+    schema.upgrade(_owner_url(settings), settings.database_url)
+
+
+def _bootstrap(settings: Settings) -> str | None:
+    db = Database(settings.database_url, pool_size=1)
+    with db.transaction(system(Purpose.MIGRATE)) as session:
+        vault = Vault(settings.secret_key)
+        _, made = keys.bootstrap(session, vault, Clock(), api_key_secret=settings.bootstrap_api_key or None)
+    db.close()
+    return made
+
+
+def _first_tenant(db: Database) -> str:
+    with db.transaction(system(Purpose.MIGRATE), read_only=True) as session:
+        found = session.execute(select(Tenant.id).order_by(Tenant.id).limit(1)).scalar()
+    if found is None:
+        _fail("The database is empty: run `tidings migrate` or `tidings up` first.")
+    return found
+
+
+def _greet(settings: Settings, made: str | None) -> None:
+    url = settings.base_url
+    shown = made or "$TIDINGS_API_KEY"
+    lines = [f"Tidings is at {url}", ""]
+    if made and not settings.bootstrap_api_key:
+        lines += [f"Your API key, shown this once: {made}", f"  export TIDINGS_API_KEY={made}", ""]
+    elif not made:
+        lines += ["Your API key was shown at the first start; `tidings keys create` makes another.", ""]
+    else:
+        shown = "$TIDINGS_API_KEY"
+    event = (
+        '{"eventType": "order.created", "recipients": [{"userId": "ada", "name": "Ada", "email": "ada@example.com",'
+        ' "phone": "+15005550006"}], "data": {"orderId": "A-1001", "total": 49.9, "currency": "EUR"}}'
+    )
+    auth = f"-H 'Authorization: Bearer {shown}'" if made else f'-H "Authorization: Bearer {shown}"'
+    lines += [
+        "Try:",
+        "  .venv/bin/tidings listen",
+        f"  curl {url}/api/events {auth} -H 'Content-Type: application/json' -d '{event}'",
+        f"  curl '{url}/api/deliveries' {auth}",
+        "",
+    ]
+    if settings.catches:
+        lines += [f"What would have gone out by email and SMS: {url}/dev/outbox", ""]
+    click.echo("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

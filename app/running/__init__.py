@@ -1,0 +1,1 @@
+"""The processes: how web, worker and sweeps are started, watched and stopped."""
