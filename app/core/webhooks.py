@@ -1,0 +1,197 @@
+"""Webhook configurations: who subscribes to which events, under which URL and secret."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from app.clock import Clock
+from app.core.event_types import is_pattern, matches
+from app.crypto import Vault
+from app.errors import ConflictError, InvalidError, NotFoundError
+from app.ids import new_id
+from app.models import WebhookAttempt, WebhookConfiguration
+from providers.guard import Resolver, check_url, resolve
+from providers.webhook.signature import PREFIX, new_secret
+
+__all__ = ["Endpoint", "create", "disable", "load", "matches", "matching", "page", "regenerate_secret", "update_whole"]
+
+MAX_CONFIGURATIONS = 1_000  # of one tenant
+MAX_EVENT_TYPES = 100
+MAX_DESCRIPTION = 1_000  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A subscriber as the sender needs it; `secret` is sealed."""
+
+    id: str
+    url: str
+    secret: str
+    event_types: tuple[str, ...]
+    enabled: bool = True
+
+
+def matching(session: Session, tenant_id: str, event_type: str) -> list[Endpoint]:
+    """The enabled subscribers that want this event type, in the order of their ids."""
+    query = _endpoints(tenant_id).where(WebhookConfiguration.enabled.is_(True)).order_by(WebhookConfiguration.id)
+    found = (_endpoint(row) for row in session.execute(query))
+    return [endpoint for endpoint in found if matches(endpoint.event_types, event_type)]
+
+
+def load(session: Session, tenant_id: str, ids: Iterable[str]) -> dict[str, Endpoint]:
+    """These subscribers by id, enabled or not; who is gone is absent."""
+    query = _endpoints(tenant_id).where(WebhookConfiguration.id.in_(list(ids)))
+    return {endpoint.id: endpoint for endpoint in (_endpoint(row) for row in session.execute(query))}
+
+
+def check_target(url: str, allow: Sequence[str], *, resolver: Resolver = resolve) -> None:
+    """Refuse a URL that may not be called. Looks its name up, so call it outside any transaction.
+
+    `allow`: ranges (CIDR) that are admitted besides the public internet. Raises InvalidError for `url`.
+    """
+    try:
+        check_url(url, allow, resolver=resolver)
+    except ValueError as error:
+        raise InvalidError({"url": str(error)}) from None
+
+
+def create(
+    session: Session, vault: Vault, clock: Clock, tenant_id: str, fields: Mapping[str, Any]
+) -> tuple[WebhookConfiguration, str]:
+    """A new subscriber and its secret, which is shown only now.
+
+    `fields`: url (see `check_target`), event_types, description, enabled. Raises InvalidError.
+    """
+    query = select(WebhookConfiguration.id).where(WebhookConfiguration.tenant_id == tenant_id)
+    if len(session.scalars(query.limit(MAX_CONFIGURATIONS)).all()) >= MAX_CONFIGURATIONS:
+        raise ConflictError(f"There are {MAX_CONFIGURATIONS} webhook configurations already.", code="too_many")
+    secret, now = new_secret(), clock.now()
+    made = WebhookConfiguration(
+        id=new_id(), tenant_id=tenant_id, secret=vault.seal(secret), created_at=now, updated_at=now
+    )
+    _assign(made, _checked(fields), clock)
+    session.add(made)
+    session.flush()
+    return made, secret
+
+
+def update_whole(
+    session: Session, clock: Clock, tenant_id: str, configuration_id: str, fields: Mapping[str, Any]
+) -> WebhookConfiguration:
+    """Replace all but the secret. Enabling it clears why it was disabled. Raises NotFoundError, InvalidError."""
+    found = get(session, tenant_id, configuration_id)
+    _assign(found, _checked(fields), clock)
+    session.flush()
+    return found
+
+
+def regenerate_secret(
+    session: Session, vault: Vault, clock: Clock, tenant_id: str, configuration_id: str
+) -> tuple[WebhookConfiguration, str]:
+    """A new secret, shown only now; the old one signs nothing more. Raises NotFoundError."""
+    found = get(session, tenant_id, configuration_id)
+    secret = new_secret()
+    found.secret, found.updated_at = vault.seal(secret), clock.now()
+    session.flush()
+    return found, secret
+
+
+def hint(vault: Vault, found: WebhookConfiguration) -> str:
+    """What people recognise a secret by: its beginning, far too short to guess the rest."""
+    return vault.open(found.secret)[: len(PREFIX) + 4] + "…"
+
+
+def disable(session: Session, clock: Clock, tenant_id: str, configuration_id: str, reason: str) -> None:
+    """Stop sending to a subscriber, and say why. One that is disabled already keeps its first reason."""
+    session.execute(
+        update(WebhookConfiguration)
+        .where(
+            WebhookConfiguration.tenant_id == tenant_id,
+            WebhookConfiguration.id == configuration_id,
+            WebhookConfiguration.enabled.is_(True),
+        )
+        .values(enabled=False, disabled_reason=reason, disabled_at=clock.now(), updated_at=clock.now())
+    )
+
+
+def get(session: Session, tenant_id: str, configuration_id: str) -> WebhookConfiguration:
+    """One configuration. Raises NotFoundError."""
+    found = session.get(WebhookConfiguration, (tenant_id, configuration_id))
+    if found is None:
+        raise NotFoundError("There is no webhook configuration with this id.")
+    return found
+
+
+def page(session: Session, tenant_id: str, *, limit: int, after: str | None) -> list[WebhookConfiguration]:
+    """Up to `limit` configurations in the order of their ids, those behind the id `after`."""
+    query = select(WebhookConfiguration).where(WebhookConfiguration.tenant_id == tenant_id)
+    query = query.where(WebhookConfiguration.id > after) if after else query
+    return list(session.scalars(query.order_by(WebhookConfiguration.id).limit(limit)))
+
+
+def remove(session: Session, tenant_id: str, configuration_id: str) -> None:
+    """Delete a configuration; its logs stay until they are old. Raises NotFoundError."""
+    statement = delete(WebhookConfiguration).where(
+        WebhookConfiguration.tenant_id == tenant_id, WebhookConfiguration.id == configuration_id
+    )
+    if not session.execute(statement).rowcount:  # type: ignore[attr-defined]
+        raise NotFoundError("There is no webhook configuration with this id.")
+
+
+def logs(
+    session: Session, tenant_id: str, configuration_id: str, *, limit: int, after: str | None
+) -> list[WebhookAttempt]:
+    """What a subscriber's server answered, the newest first, those before the id `after`. Raises NotFoundError."""
+    get(session, tenant_id, configuration_id)
+    query = select(WebhookAttempt).where(
+        WebhookAttempt.tenant_id == tenant_id, WebhookAttempt.configuration_id == configuration_id
+    )
+    query = query.where(WebhookAttempt.id < after) if after else query
+    return list(session.scalars(query.order_by(WebhookAttempt.id.desc()).limit(limit)))
+
+
+def _endpoints(tenant_id: str) -> Any:
+    table = WebhookConfiguration
+    return select(table.id, table.url, table.secret, table.event_types, table.enabled).where(
+        table.tenant_id == tenant_id
+    )
+
+
+def _endpoint(row: Any) -> Endpoint:
+    return Endpoint(row.id, row.url, row.secret, tuple(row.event_types), row.enabled)
+
+
+def _assign(found: WebhookConfiguration, fields: Mapping[str, Any], clock: Clock) -> None:
+    found.url, found.event_types, found.description = fields["url"], fields["event_types"], fields["description"]
+    if fields["enabled"]:
+        found.disabled_reason = found.disabled_at = None
+    elif found.enabled is not False:
+        found.disabled_reason, found.disabled_at = "by request", clock.now()
+    found.enabled, found.updated_at = fields["enabled"], clock.now()
+
+
+def _checked(fields: Mapping[str, Any]) -> dict[str, Any]:
+    faults: dict[str, str] = {}
+    event_types = list(dict.fromkeys(fields.get("event_types") or ["*"]))
+    description = fields.get("description") or ""
+    if len(event_types) > MAX_EVENT_TYPES:
+        faults["eventTypes"] = f"names more than {MAX_EVENT_TYPES} event types"
+    for index, pattern in enumerate(event_types):
+        if not is_pattern(pattern):
+            faults[f"eventTypes.{index}"] = "is not an event type such as order.created, order.* or *"
+    if len(description) > MAX_DESCRIPTION:
+        faults["description"] = f"is longer than {MAX_DESCRIPTION} characters"
+    if faults:
+        raise InvalidError(faults)
+    enabled = fields.get("enabled")
+    return {
+        "url": fields["url"],
+        "event_types": event_types,
+        "description": description,
+        "enabled": True if enabled is None else enabled,
+    }
