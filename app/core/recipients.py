@@ -19,6 +19,7 @@ from app.clock import Clock
 from app.errors import InvalidError, NotFoundError
 from app.ids import new_id
 from app.models import Recipient
+from app.paging import Cursor, Page, page
 from providers.contract import PermanentError
 from providers.sms.numbers import normalise
 
@@ -60,10 +61,9 @@ def get(session: Session, tenant_id: str, user_id: str) -> Recipient:
     return found
 
 
-def page(session: Session, tenant_id: str, *, limit: int, after: str | None) -> list[Recipient]:
-    """Up to `limit` people in the order of their ids, those behind the id `after`."""
-    query = select(Recipient).where(Recipient.tenant_id == tenant_id).order_by(Recipient.id).limit(limit)
-    return list(session.scalars(query.where(Recipient.id > after) if after else query))
+def search(session: Session, tenant_id: str, cursor: Cursor) -> Page[Recipient]:
+    """A tenant's people, those first who were saved last for the first time."""
+    return page(session, select(Recipient).where(Recipient.tenant_id == tenant_id), Recipient.id, cursor)
 
 
 def put(session: Session, clock: Clock, tenant_id: str, user_id: str, fields: Mapping[str, Any]) -> Recipient:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.clock import Clock
@@ -17,6 +17,7 @@ from app.core.event_types import is_pattern, matches
 from app.errors import InvalidError, NotFoundError
 from app.ids import is_id, new_id
 from app.models import Rule
+from app.paging import Cursor, Page, page
 from providers.contract import Channel
 from providers.guard import parse_url
 from providers.sms.numbers import is_e164
@@ -97,34 +98,29 @@ def replace(session: Session, clock: Clock, tenant_id: str, rule_id: str, fields
 
 def get(session: Session, tenant_id: str, rule_id: str) -> Rule:
     """One rule. Raises NotFoundError."""
-    found = session.get(Rule, (tenant_id, rule_id))
+    found = session.get(Rule, (tenant_id, rule_id)) if is_id(rule_id) else None
     if found is None:
         raise NotFoundError("There is no rule with this id.")
     return found
 
 
-def page(session: Session, tenant_id: str, *, limit: int, after: str | None) -> list[Rule]:
-    """Up to `limit` rules in the order of their ids, those behind the id `after`."""
-    query = select(Rule).where(Rule.tenant_id == tenant_id).order_by(Rule.id).limit(limit)
-    return list(session.scalars(query.where(Rule.id > after) if after else query))
+def search(session: Session, tenant_id: str, cursor: Cursor) -> Page[Rule]:
+    """A tenant's rules, the newest first."""
+    return page(session, select(Rule).where(Rule.tenant_id == tenant_id), Rule.id, cursor)
 
 
 def remove(session: Session, tenant_id: str, rule_id: str) -> None:
     """Delete a rule. Raises NotFoundError."""
-    statement = delete(Rule).where(Rule.tenant_id == tenant_id, Rule.id == rule_id)
-    if not session.execute(statement).rowcount:  # type: ignore[attr-defined]
-        raise NotFoundError("There is no rule with this id.")
+    session.delete(get(session, tenant_id, rule_id))
+    session.flush()
 
 
 def seed(session: Session, clock: Clock, tenant_id: str) -> None:
     """Give a tenant that has no rule at all the rules of `SEEDS`, so that the first event finds its way."""
-    if page(session, tenant_id, limit=1, after=None):
+    if search(session, tenant_id, Cursor(limit=1)).items:
         return
     for name, event_type, category, critical, channels in SEEDS:
-        actions = [
-            {"channel": channel, "template": event_type} if channel != "webhook" else {"channel": channel}
-            for channel in channels
-        ]
+        actions = [{"channel": channel, "template": event_type} for channel in channels]
         fields = {"name": name, "event_type": event_type, "category": category, "critical": critical}
         create(session, clock, tenant_id, fields | {"actions": actions})
 

@@ -6,19 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from app.clock import Clock
 from app.core.event_types import is_pattern, matches
 from app.crypto import Vault
 from app.errors import ConflictError, InvalidError, NotFoundError
-from app.ids import new_id
+from app.ids import is_id, new_id
 from app.models import WebhookAttempt, WebhookConfiguration
+from app.paging import Cursor, Page, page
 from providers.guard import Resolver, check_url, resolve
 from providers.webhook.signature import PREFIX, new_secret
 
-__all__ = ["Endpoint", "create", "disable", "load", "matches", "matching", "page", "regenerate_secret", "update_whole"]
+__all__ = ["Endpoint", "create", "disable", "enabled", "load", "matches", "matching", "replace"]
 
 MAX_CONFIGURATIONS = 1_000  # of one tenant
 MAX_EVENT_TYPES = 100
@@ -36,11 +37,15 @@ class Endpoint:
     enabled: bool = True
 
 
-def matching(session: Session, tenant_id: str, event_type: str) -> list[Endpoint]:
-    """The enabled subscribers that want this event type, in the order of their ids."""
+def enabled(session: Session, tenant_id: str) -> dict[str, Endpoint]:
+    """The enabled subscribers of a tenant by id, the oldest first."""
     query = _endpoints(tenant_id).where(WebhookConfiguration.enabled.is_(True)).order_by(WebhookConfiguration.id)
-    found = (_endpoint(row) for row in session.execute(query))
-    return [endpoint for endpoint in found if matches(endpoint.event_types, event_type)]
+    return {row.id: _endpoint(row) for row in session.execute(query)}
+
+
+def matching(session: Session, tenant_id: str, event_type: str) -> list[Endpoint]:
+    """The enabled subscribers that want this event type, the oldest first."""
+    return [found for found in enabled(session, tenant_id).values() if matches(found.event_types, event_type)]
 
 
 def load(session: Session, tenant_id: str, ids: Iterable[str]) -> dict[str, Endpoint]:
@@ -80,7 +85,7 @@ def create(
     return made, secret
 
 
-def update_whole(
+def replace(
     session: Session, clock: Clock, tenant_id: str, configuration_id: str, fields: Mapping[str, Any]
 ) -> WebhookConfiguration:
     """Replace all but the secret. Enabling it clears why it was disabled. Raises NotFoundError, InvalidError."""
@@ -121,38 +126,31 @@ def disable(session: Session, clock: Clock, tenant_id: str, configuration_id: st
 
 def get(session: Session, tenant_id: str, configuration_id: str) -> WebhookConfiguration:
     """One configuration. Raises NotFoundError."""
-    found = session.get(WebhookConfiguration, (tenant_id, configuration_id))
+    found = session.get(WebhookConfiguration, (tenant_id, configuration_id)) if is_id(configuration_id) else None
     if found is None:
         raise NotFoundError("There is no webhook configuration with this id.")
     return found
 
 
-def page(session: Session, tenant_id: str, *, limit: int, after: str | None) -> list[WebhookConfiguration]:
-    """Up to `limit` configurations in the order of their ids, those behind the id `after`."""
+def search(session: Session, tenant_id: str, cursor: Cursor) -> Page[WebhookConfiguration]:
+    """A tenant's configurations, the newest first."""
     query = select(WebhookConfiguration).where(WebhookConfiguration.tenant_id == tenant_id)
-    query = query.where(WebhookConfiguration.id > after) if after else query
-    return list(session.scalars(query.order_by(WebhookConfiguration.id).limit(limit)))
+    return page(session, query, WebhookConfiguration.id, cursor)
 
 
 def remove(session: Session, tenant_id: str, configuration_id: str) -> None:
     """Delete a configuration; its logs stay until they are old. Raises NotFoundError."""
-    statement = delete(WebhookConfiguration).where(
-        WebhookConfiguration.tenant_id == tenant_id, WebhookConfiguration.id == configuration_id
-    )
-    if not session.execute(statement).rowcount:  # type: ignore[attr-defined]
-        raise NotFoundError("There is no webhook configuration with this id.")
+    session.delete(get(session, tenant_id, configuration_id))
+    session.flush()
 
 
-def logs(
-    session: Session, tenant_id: str, configuration_id: str, *, limit: int, after: str | None
-) -> list[WebhookAttempt]:
-    """What a subscriber's server answered, the newest first, those before the id `after`. Raises NotFoundError."""
+def logs(session: Session, tenant_id: str, configuration_id: str, cursor: Cursor) -> Page[WebhookAttempt]:
+    """What a subscriber's server answered, the newest first. Raises NotFoundError."""
     get(session, tenant_id, configuration_id)
     query = select(WebhookAttempt).where(
         WebhookAttempt.tenant_id == tenant_id, WebhookAttempt.configuration_id == configuration_id
     )
-    query = query.where(WebhookAttempt.id < after) if after else query
-    return list(session.scalars(query.order_by(WebhookAttempt.id.desc()).limit(limit)))
+    return page(session, query, WebhookAttempt.id, cursor)
 
 
 def _endpoints(tenant_id: str) -> Any:
