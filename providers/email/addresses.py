@@ -19,7 +19,7 @@ _ESCAPED = re.compile(r"\\(.)")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One mailbox. `domain` is in its ASCII form (punycode), lower case; `local` as written."""
+    """One mailbox: `name` with single spaces, `local` as written, `domain` in its ASCII form (punycode), lower case."""
 
     name: str
     local: str
@@ -46,7 +46,7 @@ def parse_address(text: str) -> Address:
         name, opened, spec = spec[:-1].rpartition("<")
         if not opened:
             raise _invalid("it has no <")
-        name = _unquoted(name.strip())
+        name = " ".join(_unquoted(name.strip()).split())
     local, at, domain = spec.strip().rpartition("@")
     if not at:
         raise _invalid("it has no @")

@@ -102,7 +102,7 @@ def _mailbox(person: Address) -> str:
     name = person.name
     if not _PRINTABLE.fullmatch(name) or "=?" in name or len(name) > FOLD_AT:
         return f"{encoded_words(name)}\r\n <{person.spec}>"
-    if _ATOMS.fullmatch(name) and name == name.strip() and "  " not in name:
+    if _ATOMS.fullmatch(name):
         return f"{name} <{person.spec}>"
     escaped = name.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}" <{person.spec}>'

@@ -145,7 +145,8 @@ def _file(file: Attachment, disposition: str) -> bytes:
     if kind.lower().startswith(_COMPOSITE):
         kind = "application/octet-stream"  # a composite type may not be sent as base64 (RFC 2046, 5.2.1)
     head = f"Content-Type: {kind}\r\nContent-Transfer-Encoding: base64\r\nContent-Disposition: {disposition}"
-    head += headers.parameter("filename", file.filename) + "\r\n" if file.filename else "\r\n"
+    filename = file.filename.strip()
+    head += headers.parameter("filename", filename) + "\r\n" if filename else "\r\n"
     if file.content_id:
         content_id = file.content_id.removeprefix("<").removesuffix(">")
         if not _CONTENT_ID.fullmatch(content_id):

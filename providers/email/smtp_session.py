@@ -74,7 +74,7 @@ class Session:
             self._smtp.send(_stuffed(mail.content))
             code, text = self._reply(*self._smtp.getreply())
         except (OSError, smtplib.SMTPException) as error:
-            at_once = not taking and not isinstance(error, TimeoutError)
+            at_once = not taking and not _timed_out(error)
             raise Dropped(connection_fault(error), at_once=at_once) from error
         if code != 250:
             self._refuse(code, text, "data")
@@ -190,11 +190,16 @@ def connection_fault(error: Exception) -> RetryableError:
         return RetryableError("tls_error", str(reason), loud=isinstance(error, ssl.SSLCertVerificationError))
     if isinstance(error, socket.gaierror):
         return RetryableError("dns_error", "the server's name could not be resolved")
-    if isinstance(error, TimeoutError):
+    if _timed_out(error):
         return RetryableError("timeout", "the server did not answer in time")
     if isinstance(error, ConnectionRefusedError):
         return RetryableError("connection_refused", "the server refused the connection")
     return RetryableError("connection_reset", "the connection to the server broke")
+
+
+def _timed_out(error: Exception) -> bool:
+    """smtplib tells of a time-out as of a disconnect; the cause is in the context."""
+    return isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError)
 
 
 def _dial(settings: Settings) -> smtplib.SMTP:

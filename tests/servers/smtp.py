@@ -155,9 +155,7 @@ class SmtpServer:
         assert isinstance(data, LoginPassword)
         right = (data.login.decode(), data.password.decode()) == (self._user, self._password)
         self.logins.append((data.login.decode(), right))
-        return AuthResult(
-            success=right, handled=not right, message=None if right else "535 5.7.8 wrong", auth_data=data
-        )
+        return AuthResult(success=right, handled=False, message=None if right else "535 5.7.8 wrong", auth_data=data)
 
     def _protocol(self) -> SMTP:
         self.connections += 1
