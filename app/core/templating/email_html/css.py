@@ -1,0 +1,124 @@
+"""The rules of `<style>` elements written into `style` attributes, because many mail programs know no others.
+
+css-inline does the cascade, on a copy in which every tag is numbered; of its answer only the `style` attributes are taken over.
+So the author's own text stays as it was written, tag by tag, and template tags in it are never parsed as HTML and written anew.
+"""
+
+from __future__ import annotations
+
+import re
+
+import css_inline
+
+from .. import limits
+from ..errors import RenderError
+from .tokens import VOID, Mark, marks
+
+_NUMBER = "data-tidings-tag"
+_LARGEST = 500_000  # characters
+_WORK = 500_000_000  # comparisons of declarations; about half a second
+_FORMATTING = frozenset("a b big code em font i nobr s small strike strong tt u".split())
+_INLINER = css_inline.CSSInliner(load_remote_stylesheets=False)
+_AT_RULES = css_inline.CSSInliner(load_remote_stylesheets=False, keep_at_rules=True)
+_STYLE_CONTENT = re.compile(r"<style[^>]*>(.*?)</style>", re.DOTALL)
+
+Edit = tuple[int, int, str]
+"""`html[start:end]` becomes the text."""
+
+
+def inline(html: str) -> str:
+    """The HTML with its style sheets in `style` attributes; rules for media and states stay in one `<style>`."""
+    return apply(html, edits(html))
+
+
+def apply(html: str, changes: list[Edit]) -> str:
+    """Make the edits, which are in order and do not overlap."""
+    pieces, position = [], 0
+    for start, end, text in changes:
+        pieces += [html[position:start], text]
+        position = end
+    return "".join(pieces) + html[position:]
+
+
+def edits(html: str, found: list[Mark] | None = None) -> list[Edit]:
+    """What inlining changes. Raises RenderError for HTML that is too large or too deep to be looked at."""
+    found = marks(html) if found is None else found
+    sheets = [mark for mark in found if mark.kind == "start" and mark.name == "style"]
+    if not sheets:
+        return []
+    css = "\n".join(html[sheet.end : sheet.content_end] for sheet in sheets)
+    check(html, found, css)
+    changes: list[Edit] = []
+    for index, sheet in enumerate(sheets):
+        end = _end_of_element(html, sheet)
+        kept = kept_rules(css) if index == 0 else ""
+        changes.append((sheet.start, end, f"<style>{kept}</style>" if kept else ""))
+    styles = _styles(html, found)
+    for number, mark in enumerate(found):
+        if number in styles:
+            changes += _styled(html, mark, styles[number])
+    return sorted(changes)
+
+
+def kept_rules(css: str) -> str:
+    """The at-rules of a style sheet, such as @media: they cannot live in an attribute."""
+    kept = _STYLE_CONTENT.search(_AT_RULES.inline(f"<style>{css}</style>"))
+    return kept.group(1).strip() if kept else ""
+
+
+def check(html: str, found: list[Mark], css: str) -> None:
+    """css-inline has no bounds of its own: depth kills the process, tangled formatting and many declarations take for ever."""
+    if len(html) > _LARGEST:
+        raise RenderError(f"The HTML is longer than {_LARGEST} characters")
+    declarations = css.count(";") + css.count("{")
+    depth = tangle = work = 0
+    open_now: dict[str, int] = {}
+    for mark in found:
+        if mark.kind == "start" and mark.name not in VOID:
+            open_now[mark.name] = open_now.get(mark.name, 0) + 1
+            depth += 1
+            style = mark.attribute("style")
+            own = html.count(";", style.value_start, style.value_end) if style else 0
+            work += (declarations + own) ** 2
+            tangle += sum(open_now.get(name, 0) for name in _FORMATTING) if depth > 10 else 0
+        elif mark.kind == "end" and open_now.get(mark.name):
+            open_now[mark.name] -= 1
+            depth -= 1
+        if depth > limits.HTML_DEPTH:
+            raise RenderError(f"The HTML has elements nested more than {limits.HTML_DEPTH} deep, or not closed")
+    if tangle > 200_000 or work > _WORK:
+        raise RenderError("The HTML and its styles are too tangled to be put together")
+
+
+def _end_of_element(html: str, mark: Mark) -> int:
+    end = html.find(">", mark.content_end or mark.end)
+    return len(html) if end < 0 else end + 1
+
+
+def _styles(html: str, found: list[Mark]) -> dict[int, str]:
+    """Tag number to the value of its style attribute, after the cascade."""
+    changes: list[Edit] = []
+    for number, mark in enumerate(found):
+        if mark.kind == "other" or mark.name in ("link", "base", "meta"):
+            changes.append((mark.start, mark.end, ""))
+        elif mark.kind == "start" and mark.name == "script":
+            changes.append((mark.end, mark.content_end or mark.end, ""))
+        elif mark.kind == "start":
+            changes.append((mark.name_end, mark.name_end, f' {_NUMBER}="{number}"'))
+    numbered = _INLINER.inline(apply(html, changes))
+    styles: dict[int, str] = {}
+    for mark in marks(numbered):
+        tag = mark.attribute(_NUMBER)
+        style = mark.attribute("style")
+        if mark.kind == "start" and tag and style:
+            value = numbered[style.value_start : style.value_end]
+            styles.setdefault(int(numbered[tag.value_start : tag.value_end]), value)
+    return styles
+
+
+def _styled(html: str, mark: Mark, value: str) -> list[Edit]:
+    value = value.strip().removesuffix(";")
+    style = mark.attribute("style")
+    if style:
+        return [(style.start, style.end, f'style="{value}"')]
+    return [(mark.name_end, mark.name_end, f' style="{value}"')]

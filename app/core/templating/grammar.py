@@ -1,0 +1,241 @@
+"""What stands inside one tag, parsed by pybars3's grammar. Nothing else of pybars3 is used, least of all its code generator.
+
+PyMeta, the engine under the grammar, `eval`s constant expressions of its rules as it parses; no text of a template reaches them
+(a test holds the list). The grammar is that of pybars3 0.9.7 with the lines of `_PATCHES` replaced, which bring it to
+handlebars.js 4.7; importing this module fails if one of the lines is not there.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import pybars
+from pybars._compiler import handlebars_grammar
+from pymeta.grammar import OMeta
+from pymeta.runtime import ParseError, expected
+
+from . import limits
+from .errors import TemplateError
+
+_PATCHES = {
+    # A tag starts with a literal or a path; the name of a partial may be a sub-expression.
+    "expression_inner ::= <spaces> <path>:p": "expression_inner ::= <spaces> (<subexpression>|<literal>|<path>):p",
+    # Names of one letter and with every character of handlebars.js; brackets, dots and @ are told apart from names.
+    "symbol ::=  ~<alt_inner> '['? (<letterOrDigit>|'-'|'@')+:symbol ']'?": "symbol ::= <letterOrDigit>+:symbol",
+    "'[' <notclosebracket>+:symbol ']' => u''.join(symbol)": "'[' <bracketed>*:s ']' => ('segment', u''.join(s))",
+    "| ('@' '.' '.' '/') => u'@@_parent'": "| '@'",
+    "| '/' => u''": "| '/'",
+    "| ('.' '.' '/') => u'@_parent'": "| ('.' '.') => u'..'",
+    "| '.' => u''": "| '.'",
+    # Named arguments may be called anything, and have spaces around the equals sign.
+    "<safesymbol>:s '=' (<literal>|": "<pathseg>:s <spaces> '=' <spaces> (<literal>|",
+    # Strings as they stand, decimals, and no keyword or number at the start of a longer name.
+    "<notdquote>*:ls '\"' => u'\"' + u''.join(ls) + u'\"'": "<dquoted>*:ls '\"' => ('string', u''.join(ls))",
+    '<notsquote>*:ls "\'" => u"\'" + u\'\'.join(ls) + u"\'"': "<squoted>*:ls \"'\" => ('string', u''.join(ls))",
+    "<digit>+:ds => int((sign if sign else '') + ''.join(ds))": (
+        "<digit>+:ds <fraction>:f <boundary> => ('number', (sign or u'') + u''.join(ds + f))"
+    ),
+    "<false>|<true>": "(<false>|<true>):b <boundary> => b",
+    "null ::= ('n' 'u' 'l' 'l')": "null ::= ('n' 'u' 'l' 'l') <boundary>",
+    "('u' 'n' 'd' 'e' 'f' 'i' 'n' 'e' 'd')": "('u' 'n' 'd' 'e' 'f' 'i' 'n' 'e' 'd') <boundary>",
+}
+_ADDED = r"""
+bracketed ::= '\\' ('\\' | ']'):c => c
+    | <notclosebracket>
+dquoted ::= '\\' '"' => u'"'
+    | (~('"') <anything>)
+squoted ::= "\\" "'" => u"'"
+    | (~("'") <anything>)
+fraction ::= '.' <digit>+:ds => [u'.'] + ds
+    | => []
+"""
+_NOT_IN_NAMES = re.compile(r"[\s!\"#%-,./;->@\[-^`{-~]")
+
+
+class _Rules(OMeta):  # type: ignore[misc]
+    """The three rules that look at single characters, as handlebars.js sees them."""
+
+    def rule_letterOrDigit(self) -> Any:  # noqa: N802 - PyMeta's name
+        char, error = self.rule_anything()
+        if _NOT_IN_NAMES.match(char):
+            raise ParseError(error[0], expected("name"))
+        return char, error
+
+    def rule_digit(self) -> Any:
+        char, error = self.rule_anything()
+        if char not in "0123456789":
+            raise ParseError(error[0], expected("digit"))
+        return char, error
+
+    def rule_boundary(self) -> Any:
+        char, error = self.input.head()
+        if char not in " \t\r\n\v\f\u00a0})]":
+            raise ParseError(error[0], expected("end of a value"))
+        return None, error
+
+
+def _patched(grammar: str) -> str:
+    if pybars.__version__ != "0.9.7":
+        raise ImportError("pybars3 is not 0.9.7: read its grammar again before moving on")
+    for old, new in _PATCHES.items():
+        if grammar.count(old) != 1:
+            raise ImportError(f"The grammar of pybars3 has changed: {old!r} is not in it once")
+        grammar = grammar.replace(old, new)
+    return grammar + _ADDED
+
+
+_Grammar = _Rules.makeGrammar(_patched(handlebars_grammar), {}, "tidings_tag")
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """`@root.a.[b c]`, `../x`, `this`: `depth` steps outwards, then the parts by name. `is_data` if it starts with @."""
+
+    is_data: bool
+    depth: int
+    parts: tuple[str, ...]
+    original: str
+
+    @property
+    def is_scoped(self) -> bool:
+        """Does it say `this` or start with a dot? Then it is never a helper or a block parameter (handlebars.js, ast.js)."""
+        return self.original.startswith(".") or bool(re.search(r"this\b", self.original, re.ASCII))
+
+    @property
+    def simple_name(self) -> str | None:
+        """The name, if this is nothing but a name, and so may be a helper's."""
+        if len(self.parts) == 1 and not self.depth and not self.is_data and not self.is_scoped:
+            return self.parts[0]
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    value: str | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """`head args key=value`. The head is a path; for a partial it may be a sub-expression instead."""
+
+    head: Path | Call
+    args: tuple[Expression, ...] = ()
+    hash: tuple[tuple[str, Expression], ...] = ()
+
+    @property
+    def name(self) -> str | None:
+        return self.head.simple_name if isinstance(self.head, Path) else None
+
+
+Expression = Path | Literal | Call
+
+
+def parse_tag(body: str, dynamic: bool = False) -> Call:
+    """Parse `name arg key=value`. `dynamic` allows a sub-expression as name (partials).
+
+    Raises TemplateError with the column within the body. Results are cached by the text: the grammar takes milliseconds.
+    """
+    call = _parse(body)
+    if isinstance(call.head, Call) and not dynamic:
+        raise TemplateError("A tag cannot start with a bracket")
+    return call
+
+
+@lru_cache(maxsize=8192)
+def _parse(body: str) -> Call:
+    _shallow(body)
+    parser = _Grammar(body + "}}")
+    try:
+        (head, arguments), _ = parser.apply("expression_inner")
+    except ParseError:
+        position = min(parser.currentError[0] or 0, len(body))
+        near = body[position : position + 20]
+        message = f"This cannot be read from here: {near}" if near else "Something is missing at the end of the tag"
+        raise TemplateError(message, 1, position + 1) from None
+    if parser.input.position != len(body) + 2:
+        raise TemplateError("This cannot be read")
+    return _call(head, arguments)
+
+
+def _shallow(body: str) -> None:
+    depth = 0
+    for char in body:
+        depth += (char == "(") - (char == ")")
+        if depth > limits.BRACKETS:
+            raise TemplateError(f"Brackets are nested more than {limits.BRACKETS} deep")
+
+
+def _call(head: Any, arguments: list[Any]) -> Call:
+    args: list[Expression] = []
+    named: dict[str, Expression] = {}
+    for argument in arguments:
+        if argument[0] == "kwparam":
+            named[_key(argument[1])] = _expression(argument[2])
+        elif named:
+            raise TemplateError("A value cannot stand after a named argument")
+        else:
+            args.append(_expression(argument))
+    first = _expression(head)
+    if isinstance(first, Literal):
+        # As in handlebars.js, {{"a b"}} and {{12}} are names.
+        name = first.value if isinstance(first.value, str) else _literal_name(head)
+        first = Path(False, 0, (name,), name)
+    return Call(first, tuple(args), tuple(named.items()))
+
+
+def _key(segment: Any) -> str:
+    if isinstance(segment, tuple):
+        return str(segment[1])
+    if segment in ("@", "/", ".", ".."):
+        raise TemplateError("A named argument needs a name")
+    return str(segment)
+
+
+def _literal_name(head: Any) -> str:
+    value = head[1]
+    if isinstance(value, tuple):
+        number = float(value[1])
+        return str(int(number)) if number.is_integer() and abs(number) < 1e21 else repr(number)
+    return {True: "true", False: "false", None: "undefined"}[value]
+
+
+def _expression(tree: Any) -> Expression:
+    kind, value = tree[0], tree[1]
+    if kind == "path":
+        return _path(value)
+    if kind == "subexpr":
+        call = _call(value, tree[2])
+        return call
+    if isinstance(value, tuple):
+        return Literal(value[1] if value[0] == "string" else _number(value[1]))
+    return Literal(value)
+
+
+def _number(text: str) -> float:
+    return float(text) if "." in text or len(text) > 15 else int(text)
+
+
+def _path(segments: list[Any]) -> Path:
+    is_data = segments[0] == "@"
+    if is_data:
+        segments = segments[1:]
+    names, separators = segments[::2], segments[1::2]
+    if len(names) == len(separators) or any(separator not in (".", "/") for separator in separators):
+        raise TemplateError("This is not a path")
+    depth, parts = 0, []
+    for name in names:
+        if isinstance(name, tuple):
+            parts.append(str(name[1]))
+        elif name in ("@", "/"):
+            raise TemplateError("This is not a path")
+        elif name not in ("..", ".", "this"):
+            parts.append(str(name))
+        elif parts:
+            raise TemplateError(f"{name} can only stand at the start of a path")
+        else:
+            depth += name == ".."
+    original = "".join(str(item[1]) if isinstance(item, tuple) else str(item) for item in segments)
+    return Path(is_data, depth, tuple(parts), "@" * is_data + original)
