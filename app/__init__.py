@@ -1,0 +1,57 @@
+"""Tidings: post an event; the right messages go out; every delivery is on record.
+
+The map of the house:
+
+    entrypoints/    THE DOORS. Parse, call core, answer
+      auth.py         API key or person's token -> Caller and scopes
+      api/            one blueprint and its schemas per resource; gate, limits, problems, openapi are what they share
+      callbacks/      what providers post to us
+      web/            pages for people
+      health.py       /health/live /health/ready /metrics
+      actors.py       one Dramatiq actor per Job
+      cli.py          the command `tidings`
+    core/           THE WORK. pipeline.py is the straight line: read it first
+    models/         THE RECORDS. Columns and constraints, nothing that decides
+    running/        the processes: web, worker, sweeps, the embedded shape
+    wiring.py       the running service's parts, put together
+    config db broker crypto errors logs metrics paging …    plumbing
+    ../providers/   THE EXITS. Strangers: values in, values out
+
+Doors call core, core calls models and the channels; nobody imports a door.
+"""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from app import wiring
+from app.clock import Clock
+from app.config import Settings
+from app.core.runtime import Runtime
+from app.entrypoints import api, callbacks, health
+from app.logs import configure_logs
+from app.wiring import make_runtime
+
+__all__ = ["create_app", "make_runtime"]
+
+
+def create_app(
+    settings: Settings | None = None, *, clock: Clock | None = None, runtime: Runtime | None = None
+) -> Flask:
+    """The web application. Its parts are made from `settings` (default: the environment) unless `runtime` has them.
+
+    `app.extensions["tidings"]` is the Runtime. Workers and sweeps are started elsewhere (`running`).
+    """
+    if runtime is None:
+        settings = settings or wiring.load_settings()
+        configure_logs(settings)
+        runtime = make_runtime(settings, clock)
+    app = Flask("tidings", static_folder=None)
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.json.compact = True  # type: ignore[attr-defined]
+    app.json.ensure_ascii = False  # type: ignore[attr-defined]
+    app.extensions["tidings"] = runtime
+    api.install(app, runtime)
+    callbacks.install(app, runtime)
+    health.install(app)
+    return app

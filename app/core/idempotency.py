@@ -1,0 +1,156 @@
+"""A request with an Idempotency-Key happens once, however often it is sent.
+
+The key's row is committed first, in a short transaction of its own, with a lease that frees it if the process
+dies. The answer is stored in the transaction of the work itself, fenced by the lease: either both are there or
+neither. Who lost the lease in between cannot commit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from app.clock import Clock
+from app.errors import ConflictError, RequestError
+from app.ids import new_id
+from app.models import IdempotencyKey
+from app.rows import insert
+
+LEASE_SECONDS = 60
+
+
+class KeyReusedError(RequestError):
+    """The key came before, with another body."""
+
+    status = 422
+    code = "idempotency_key_reused"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who asked for what: the same four name the same request. `body_hash` tells whether it is the same indeed."""
+
+    tenant_id: str
+    caller_id: str
+    route: str
+    key: str
+    body_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The request is ours to do, until the lease ends."""
+
+    tenant_id: str
+    id: str
+    until: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The request was done before, and this was answered (without secrets)."""
+
+    status: int
+    answer: Any
+
+
+def begin(session: Session, clock: Clock, asked: Asked, *, hours: int = 24) -> Lease | Replay:
+    """Take the key, or learn what was answered. The caller commits at once, before the work.
+
+    Raises KeyReusedError (another body), or ConflictError while the first request is still in flight.
+    """
+    now = clock.now()
+    lease = Lease(asked.tenant_id, new_id(), now + timedelta(seconds=LEASE_SECONDS))
+    row = {
+        "id": lease.id,
+        "tenant_id": asked.tenant_id,
+        "api_key_id": asked.caller_id,
+        "route": asked.route,
+        "key": asked.key,
+        "body_hash": asked.body_hash,
+        "lease_until": lease.until,
+        "created_at": now,
+        "expires_at": now + timedelta(hours=hours),
+    }
+    if insert(session, IdempotencyKey, [row]):
+        return lease
+    found = session.execute(select(IdempotencyKey).where(*_same(asked))).scalar_one_or_none()
+    if found is None:  # it was given back this very moment
+        raise _in_flight(1)
+    if found.expires_at > now:
+        if found.body_hash != asked.body_hash:
+            raise KeyReusedError("This Idempotency-Key came before, with another body.")
+        if found.status is not None:
+            return Replay(found.status, found.answer)
+        if found.lease_until > now:
+            raise _in_flight(max(1, round((found.lease_until - now).total_seconds())))
+    return _take_over(session, found, row)
+
+
+def _take_over(session: Session, found: IdempotencyKey, row: dict[str, Any]) -> Lease:
+    """The first one died, or its answer is too old: ours, unless somebody else was quicker."""
+    fresh = {name: row[name] for name in ("body_hash", "lease_until", "created_at", "expires_at")}
+    taken = session.execute(
+        update(IdempotencyKey)
+        .where(
+            IdempotencyKey.tenant_id == found.tenant_id,
+            IdempotencyKey.id == found.id,
+            IdempotencyKey.lease_until == found.lease_until,
+            IdempotencyKey.expires_at == found.expires_at,
+        )
+        .values(status=None, answer=None, **fresh)
+        .execution_options(synchronize_session=False)
+        .returning(IdempotencyKey.id)
+    ).all()
+    if not taken:
+        raise _in_flight(1)
+    return Lease(found.tenant_id, found.id, row["lease_until"])
+
+
+def finish(session: Session, lease: Lease, *, status: int, answer: Any) -> None:
+    """Store the answer, in the transaction of the work. Raises ConflictError if the lease was lost: roll back."""
+    done = session.execute(
+        update(IdempotencyKey)
+        .where(*_held(lease))
+        .values(status=status, answer=answer)
+        .execution_options(synchronize_session=False)
+        .returning(IdempotencyKey.id)
+    ).all()
+    if not done:
+        raise _in_flight(1)
+
+
+def release(session: Session, lease: Lease) -> None:
+    """Nothing was done: the key may be used again."""
+    statement = delete(IdempotencyKey).where(*_held(lease)).execution_options(synchronize_session=False)
+    session.execute(statement)
+
+
+def _same(asked: Asked) -> tuple[Any, ...]:
+    return (
+        IdempotencyKey.tenant_id == asked.tenant_id,
+        IdempotencyKey.api_key_id == asked.caller_id,
+        IdempotencyKey.route == asked.route,
+        IdempotencyKey.key == asked.key,
+    )
+
+
+def _held(lease: Lease) -> tuple[Any, ...]:
+    return (
+        IdempotencyKey.tenant_id == lease.tenant_id,
+        IdempotencyKey.id == lease.id,
+        IdempotencyKey.lease_until == lease.until,
+        IdempotencyKey.status.is_(None),
+    )
+
+
+def _in_flight(seconds: int) -> ConflictError:
+    return ConflictError(
+        "The first request with this Idempotency-Key is still in flight.",
+        code="idempotency_in_progress",
+        retry_after=seconds,
+    )

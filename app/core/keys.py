@@ -1,0 +1,273 @@
+"""The keys that services and people come with, and the first ones of a new installation.
+
+A service comes with an API key, of which only a hash is kept. A person comes with a token (JWT) that a
+service of the tenant signed with one of the tenant's signing keys.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
+
+from app.clock import Clock
+from app.core import rules
+from app.crypto import Vault, VaultError, digest_of, random_text
+from app.errors import ConflictError, InvalidError, NotFoundError, UnauthorizedError
+from app.ids import is_id
+from app.models import ApiKey, SigningKey, Tenant
+from app.paging import Cursor, Page, page
+from app.rows import is_postgres
+from providers.webhook.signature import new_secret
+
+RESOURCES = ("events", "notifications", "webhooks", "rules", "templates", "recipients", "deliveries", "send", "keys")
+SCOPES = frozenset({"*", *(f"{resource}:{action}" for resource in RESOURCES for action in ("read", "write"))})
+K = TypeVar("K", ApiKey, SigningKey)
+
+KINDS = ("live", "test")
+ALGORITHMS = ("HS256", "EdDSA")
+MAX_TOKEN_HOURS = 24
+_MAX_TOKEN = 8_192
+_SECRET_LENGTH = 43  # of 57 letters and digits: 250 bits
+_FORM = re.compile(r"tdg_(live|test)_[A-Za-z0-9]{32,200}")
+_CLOCKS_DIFFER = timedelta(seconds=60)
+_OPTIONS: Any = {
+    "require": ["exp", "sub"],
+    "verify_exp": False,
+    "verify_nbf": False,
+    "verify_iat": False,
+    "verify_aud": False,
+}
+_BOOTSTRAP_LOCK = 7_483_001  # an advisory lock's name on PostgreSQL: any number that nothing else uses
+
+
+def create_api_key(
+    session: Session,
+    clock: Clock,
+    tenant_id: str,
+    *,
+    name: str,
+    kind: str = "live",
+    scopes: Sequence[str] = ("*",),
+    expires_at: datetime | None = None,
+    secret: str | None = None,
+) -> tuple[ApiKey, str]:
+    """A new API key and its plaintext (`tdg_live_…`), which nobody can read again. Raises InvalidError."""
+    wrong = [scope for scope in scopes if scope not in SCOPES]
+    if wrong or not scopes:
+        raise InvalidError({"scopes": f"{wrong[0]!r} is not a scope" if wrong else "names no scope"})
+    if expires_at is not None and expires_at <= clock.now():
+        raise InvalidError({"expiresAt": "lies in the past"})
+    plain = secret or f"tdg_{kind}_{random_text(_SECRET_LENGTH)}"
+    key = ApiKey(
+        tenant_id=tenant_id,
+        name=name,
+        kind=kind,
+        hint=f"{plain[:13]}…{plain[-4:]}",
+        key_hash=digest_of(plain),
+        scopes=sorted(set(scopes)),
+        created_at=clock.now(),
+        expires_at=expires_at,
+    )
+    session.add(key)
+    session.flush()
+    return key, plain
+
+
+def find_api_key(session: Session, clock: Clock, secret: str) -> ApiKey | None:
+    """The key with this plaintext, if it may still be used. `session` sees all tenants (to authenticate).
+
+    The look-up is by hash, so its time says nothing about how much of a guess was right.
+    """
+    if not _FORM.fullmatch(secret):
+        return None
+    key = session.execute(select(ApiKey).where(ApiKey.key_hash == digest_of(secret))).scalar_one_or_none()
+    if key is None or key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= clock.now()):
+        return None
+    return key
+
+
+def list_api_keys(session: Session, tenant_id: str, cursor: Cursor) -> Page[ApiKey]:
+    """A tenant's API keys, newest first, also those that are revoked."""
+    return page(session, select(ApiKey).where(ApiKey.tenant_id == tenant_id), ApiKey.id, cursor)
+
+
+def get_api_key(session: Session, tenant_id: str, key_id: str) -> ApiKey:
+    """One API key. Raises NotFoundError."""
+    return _get(session, ApiKey, tenant_id, key_id, "API key")
+
+
+def revoke_api_key(session: Session, clock: Clock, tenant_id: str, key_id: str) -> None:
+    """From now on this key opens nothing. Doing it again is harmless. Raises NotFoundError."""
+    key = get_api_key(session, tenant_id, key_id)
+    key.revoked_at = key.revoked_at or clock.now()
+    session.flush()
+
+
+def create_signing_key(
+    session: Session,
+    vault: Vault,
+    clock: Clock,
+    tenant_id: str,
+    *,
+    name: str,
+    algorithm: str,
+    public_key: str | None = None,
+) -> tuple[SigningKey, str | None]:
+    """A key for people's tokens.
+
+    HS256: a secret is made, and returned this once. EdDSA: the caller keeps the private key and gives the public
+    one (Ed25519, PEM); nothing is returned. Raises InvalidError.
+    """
+    if algorithm not in ALGORITHMS:
+        raise InvalidError({"algorithm": f"is none of {', '.join(ALGORITHMS)}"})
+    if algorithm == "HS256" and public_key is not None:
+        raise InvalidError({"publicKey": "is only for EdDSA; for HS256 a secret is made"})
+    secret = random_text(_SECRET_LENGTH) if algorithm == "HS256" else None
+    material = secret or _ed25519_pem(public_key)
+    key = SigningKey(
+        tenant_id=tenant_id, name=name, algorithm=algorithm, material=vault.seal(material), created_at=clock.now()
+    )
+    session.add(key)
+    session.flush()
+    return key, secret
+
+
+def _ed25519_pem(public_key: str | None) -> str:
+    if not public_key:
+        raise InvalidError({"publicKey": "is needed for EdDSA"})
+    try:
+        loaded = load_pem_public_key(public_key.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        raise InvalidError({"publicKey": "is not a public key in PEM"}) from None
+    if not isinstance(loaded, Ed25519PublicKey):
+        raise InvalidError({"publicKey": "is not an Ed25519 key"})
+    return public_key
+
+
+def list_signing_keys(session: Session, tenant_id: str, cursor: Cursor) -> Page[SigningKey]:
+    """A tenant's signing keys, newest first, also those that are revoked."""
+    return page(session, select(SigningKey).where(SigningKey.tenant_id == tenant_id), SigningKey.id, cursor)
+
+
+def get_signing_key(session: Session, tenant_id: str, key_id: str) -> SigningKey:
+    """One signing key. Raises NotFoundError."""
+    return _get(session, SigningKey, tenant_id, key_id, "signing key")
+
+
+def revoke_signing_key(session: Session, clock: Clock, tenant_id: str, key_id: str) -> None:
+    """From now on tokens signed with this key are refused. Doing it again is harmless. Raises NotFoundError."""
+    key = get_signing_key(session, tenant_id, key_id)
+    key.revoked_at = key.revoked_at or clock.now()
+    session.flush()
+
+
+def _get(session: Session, model: type[K], tenant_id: str, key_id: str, noun: str) -> K:
+    found: K | None = None
+    if is_id(key_id):
+        query = select(model).where(model.tenant_id == tenant_id, model.id == key_id.lower())
+        found = session.execute(query).scalar_one_or_none()
+    if found is None:
+        raise NotFoundError(f"There is no such {noun}.")
+    return found
+
+
+def read_token(session: Session, vault: Vault, clock: Clock, token: str) -> tuple[str, str]:
+    """Whose token this is: (tenant id, user id). Raises UnauthorizedError.
+
+    The header's `kid` names the signing key, and the key says the algorithm, whatever the header claims. `sub` is
+    the user's id; `exp` is required and at most 24 hours away. `session` sees all tenants (to authenticate).
+    """
+    tenant_id, user_id, _ = read_token_until(session, vault, clock, token)
+    return tenant_id, user_id
+
+
+def read_token_until(session: Session, vault: Vault, clock: Clock, token: str) -> tuple[str, str, datetime]:
+    """As `read_token`, and until when the token holds."""
+    try:
+        key = _signer(session, token)
+        material = vault.open(key.material)
+        # The times are judged by our own clock below; `aud` and `iss` are the signer's own affair.
+        claims = jwt.decode(token, material, [key.algorithm], options=_OPTIONS)
+        return key.tenant_id, _subject(claims), _expiry(claims, clock.now())
+    except (jwt.PyJWTError, VaultError, ValueError, OverflowError, TypeError):
+        raise UnauthorizedError("The token is not valid.", code="invalid_token") from None
+
+
+def _signer(session: Session, token: str) -> SigningKey:
+    if len(token) > _MAX_TOKEN:
+        raise ValueError("too long")
+    key_id = jwt.get_unverified_header(token).get("kid")
+    if not isinstance(key_id, str) or not is_id(key_id):
+        raise ValueError("no kid")
+    query = select(SigningKey).where(SigningKey.id == key_id.lower(), SigningKey.revoked_at.is_(None))
+    key = session.execute(query).scalar_one_or_none()
+    if key is None:
+        raise ValueError("unknown kid")
+    return key
+
+
+def _subject(claims: dict[str, Any]) -> str:
+    subject = claims["sub"]
+    if not isinstance(subject, str) or not 1 <= len(subject) <= 255 or "\x00" in subject:
+        raise ValueError("sub")
+    subject.encode()  # a lone surrogate raises UnicodeEncodeError, a ValueError
+    return subject
+
+
+def _expiry(claims: dict[str, Any], now: datetime) -> datetime:
+    expiry = datetime.fromtimestamp(float(claims["exp"]), UTC)
+    begin = datetime.fromtimestamp(float(claims.get("nbf", 0)), UTC)
+    if not now < expiry <= now + timedelta(hours=MAX_TOKEN_HOURS) + _CLOCKS_DIFFER or begin > now + _CLOCKS_DIFFER:
+        raise ValueError("not now")
+    return expiry
+
+
+def make_token(vault: Vault, key: SigningKey, user_id: str, clock: Clock, hours: float) -> str:
+    """A token for a person, to try with. Raises InvalidError, or ConflictError for a key whose secret we lack."""
+    if key.algorithm != "HS256":
+        raise ConflictError("Only the holder of the private key can sign with this key.")
+    if not 0 < hours <= MAX_TOKEN_HOURS:
+        raise InvalidError({"hours": f"is not above 0 and at most {MAX_TOKEN_HOURS}"})
+    if not 1 <= len(user_id) <= 255:
+        raise InvalidError({"userId": "is not 1 to 255 characters long"})
+    now = clock.now()
+    claims = {"sub": user_id, "iat": int(now.timestamp()), "exp": int((now + timedelta(hours=hours)).timestamp())}
+    return jwt.encode(claims, vault.open(key.material), "HS256", headers={"kid": key.id})
+
+
+def bootstrap(session: Session, vault: Vault, clock: Clock, *, api_key_secret: str | None) -> tuple[Tenant, str | None]:
+    """The first tenant with the shipped rules, its first API key and a signing key. Harmless when called again.
+
+    Returns the tenant, and the API key's plaintext if one was made now. With `api_key_secret` that very key is
+    made unless it was before (a revoked one stays revoked). `session` sees all tenants.
+    """
+    if is_postgres(session):  # two processes may start at once; SQLite has one writer anyway
+        session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _BOOTSTRAP_LOCK})
+    tenant = session.execute(select(Tenant).order_by(Tenant.created_at, Tenant.id).limit(1)).scalar_one_or_none()
+    if tenant is None:
+        tenant = Tenant(
+            name="default", webhook_secret=vault.seal(new_secret()), preference_defaults={}, created_at=clock.now()
+        )
+        session.add(tenant)
+        session.flush()
+        rules.seed(session, clock, tenant.id)
+    if not _count(session, SigningKey, SigningKey.tenant_id == tenant.id):
+        create_signing_key(session, vault, clock, tenant.id, name="default", algorithm="HS256")
+    wanted = ApiKey.key_hash == digest_of(api_key_secret) if api_key_secret else ApiKey.tenant_id == tenant.id
+    if _count(session, ApiKey, wanted):
+        return tenant, None
+    kind = "test" if (api_key_secret or "").startswith("tdg_test_") else "live"
+    return tenant, create_api_key(session, clock, tenant.id, name="first", kind=kind, secret=api_key_secret)[1]
+
+
+def _count(session: Session, model: type[Any], condition: Any) -> int:
+    return session.execute(select(func.count()).select_from(model).where(condition)).scalar_one()

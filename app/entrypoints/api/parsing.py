@@ -1,0 +1,118 @@
+"""Reading requests: JSON that both databases can hold, judged as a whole before any schema sees it.
+
+Text with NUL or lone surrogates, NaN, infinities, integers beyond 64 bits and nesting deeper than 32 are refused
+with the path of the field (422). What is no JSON at all is a 400.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import marshmallow as ma
+from flask import Request
+from webargs.flaskparser import FlaskParser, is_json_request
+
+from app.entrypoints.api.problems import MediaTypeError
+from app.errors import InvalidError, RequestError
+
+MAX_DEPTH = 32
+_MOST = 2**63 - 1
+_LEAST = -(2**63)
+_MOST_ERRORS = 100
+
+
+def faults_of(value: Any, path: str = "") -> dict[str, str]:
+    """What in a JSON value cannot be stored: {path: why}. Empty: nothing."""
+    faults: dict[str, str] = {}
+    _walk(value, path, MAX_DEPTH, faults)
+    return faults
+
+
+def _walk(value: Any, path: str, depth: int, faults: dict[str, str]) -> None:
+    if isinstance(value, str):
+        if why := text_fault(value):
+            faults[path] = why
+    elif isinstance(value, dict | list):
+        if depth == 0:
+            faults[path] = f"is nested deeper than {MAX_DEPTH} levels"
+            return
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            if isinstance(key, str) and text_fault(key):
+                faults[path] = "has a key with NUL or a lone surrogate"
+            elif type(item) is not bool and item is not None:
+                _walk(item, f"{path}.{key}" if path else str(key), depth - 1, faults)
+    elif isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        faults[path] = "is not a finite number"
+    elif isinstance(value, int) and not _LEAST <= value <= _MOST:
+        faults[path] = "is an integer beyond 64 bits"
+
+
+def text_fault(text: str) -> str | None:
+    """Why a text cannot be stored, or None."""
+    if text.isascii():
+        return "holds a NUL character" if "\x00" in text else None
+    if "\x00" in text:
+        return "holds a NUL character"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "holds a lone surrogate"
+    return None
+
+
+def read_json(request: Request) -> Any:
+    """The body as JSON. Raises MediaTypeError (415), or RequestError (400) for what is no JSON."""
+    if not is_json_request(request):
+        raise MediaTypeError("The body must be JSON (Content-Type: application/json).")
+    try:
+        return json.loads(request.get_data(cache=True))
+    except RecursionError:
+        raise InvalidError({"": f"is nested deeper than {MAX_DEPTH} levels"}) from None
+    except ValueError as error:
+        where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
+        raise RequestError(f"The body is not JSON{where}.", code="malformed_json") from None
+
+
+class Parser(FlaskParser):
+    """webargs, with our errors, and with every query parameter known by name."""
+
+    DEFAULT_UNKNOWN_BY_LOCATION = {"json": None, "query": ma.RAISE}  # noqa: RUF012
+
+    def load_json(self, req: Request, schema: ma.Schema) -> Any:
+        """The body. Schemas with `judges_alone` look for unstorable values themselves."""
+        value = read_json(req)
+        if not getattr(schema, "judges_alone", False) and (faults := faults_of(value)):
+            raise InvalidError(dict(list(faults.items())[:_MOST_ERRORS]))
+        return value
+
+    def load_querystring(self, req: Request, schema: ma.Schema) -> Any:
+        """The query's parameters."""
+        for name, value in req.args.items(multi=True):
+            if why := text_fault(name) or text_fault(value):
+                raise InvalidError({name.replace("\x00", "\ufffd"): why})
+        return super().load_querystring(req, schema)
+
+    def handle_error(self, error: ma.ValidationError, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """The schema's complaints as one InvalidError."""
+        raise InvalidError(flatten(error.messages))
+
+
+def flatten(messages: Any, path: str = "") -> dict[str, str]:
+    """Marshmallow's nested messages as {path: message}; at most a hundred of them."""
+    flat: dict[str, str] = {}
+    _flatten(messages, path, flat)
+    return dict(list(flat.items())[:_MOST_ERRORS])
+
+
+def _flatten(messages: Any, path: str, flat: dict[str, str]) -> None:
+    if isinstance(messages, Mapping):
+        for key, value in messages.items():
+            inner = "" if key == ma.exceptions.SCHEMA else str(key)
+            _flatten(value, f"{path}.{inner}" if path and inner else path or inner, flat)
+    elif isinstance(messages, list | tuple):
+        if messages:
+            _flatten(messages[0], path, flat)
+    else:
+        flat.setdefault(path, str(messages))

@@ -1,0 +1,171 @@
+"""What all API schemas share: camelCase names, unknown fields refused, times in RFC 3339.
+
+Write a schema as a class of `ApiSchema` with snake_case fields; `on_bind_field` gives each its camelCase name.
+Unstorable text and numbers need no check here: the parser has refused them before (`parsing`). A field with
+`secret()` is shown once and left out of a stored answer. Lists take `PageQuery` (subclass it for filters) and
+answer with `page_of(ItemSchema)`. `PersonQuery` is for routes that belong to a person.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from marshmallow import RAISE, Schema, ValidationError, fields, validate
+
+from app.models.base import utc_text
+from app.paging import Cursor
+from providers.contract import Channel
+
+CHANNELS = tuple(channel.value for channel in Channel)
+EVENT_TYPE = r"^[a-zA-Z0-9_-]+(\.[a-zA-Z0-9_-]+)*\Z"
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
+_FRACTION = re.compile(r"\.(\d{1,6})\d*")
+_DATE_TIME = {"type": "string", "format": "date-time", "examples": ["2026-11-20T08:00:00.000000Z"]}
+
+
+def camel(name: str) -> str:
+    """`created_at` -> `createdAt`."""
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)
+
+
+class ApiSchema(Schema):
+    """The root of all schemas of the API."""
+
+    error_messages = {"unknown": "is not known", "type": "is not an object"}  # noqa: RUF012
+
+    class Meta:
+        unknown = RAISE
+
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+        """Give the field its name in JSON, and our words for what is missing or null."""
+        field_obj.data_key = field_obj.data_key or camel(field_name)
+        field_obj.error_messages.update(required="is required", null="is null")
+
+
+class Time(fields.Field[datetime]):
+    """A moment: RFC 3339 with an offset comes in, RFC 3339 in UTC goes out. From 1970 on."""
+
+    def _serialize(self, value: datetime | None, *_args: Any, **_kwargs: Any) -> str | None:
+        return None if value is None else utc_text(value)
+
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> datetime:
+        if not isinstance(value, str) or not _TIME.fullmatch(value):
+            raise ValidationError("is not a time with an offset, as 2026-11-20T08:00:00Z (RFC 3339)")
+        try:
+            moment = datetime.fromisoformat(_six_digits(value.upper())).astimezone(UTC)
+        except (ValueError, OverflowError):
+            raise ValidationError("is not a moment of the calendar") from None
+        if moment.year < 1970:
+            raise ValidationError("lies before 1970")
+        return moment
+
+
+def _six_digits(value: str) -> str:
+    return _FRACTION.sub(lambda found: f".{found[1]:0<6}", value)
+
+
+def text(most: int, *, least: int = 1, pattern: str | None = None, hint: str = "", **options: Any) -> fields.String:
+    """A text field of `least` to `most` characters. `hint` says what `pattern` wants."""
+    validators: list[Any] = [validate.Length(least, most, error=f"must be {least} to {most} characters long")]
+    if pattern:
+        validators.append(validate.Regexp(pattern, error=hint or "does not have the right form"))
+    return fields.String(validate=validators, error_messages={"invalid": "is not text"}, **options)
+
+
+def choice(*values: str, **options: Any) -> fields.String:
+    """One of a few words."""
+    judge = validate.OneOf(values, error=f"is none of {', '.join(values)}")
+    return fields.String(validate=judge, error_messages={"invalid": "is not text"}, **options)
+
+
+def whole(least: int, most: int, **options: Any) -> fields.Integer:
+    """An integer of JSON (no text, no 1.0) from `least` to `most`."""
+    judge = validate.Range(least, most, error=f"is not between {least} and {most}")
+    return fields.Integer(strict=True, validate=judge, error_messages={"invalid": "is not a whole number"}, **options)
+
+
+class StrictBoolean(fields.Boolean):
+    """true or false of JSON; no words that mean the same."""
+
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValidationError("is neither true nor false")
+        return value
+
+
+class JsonObject(fields.Dict):
+    """A JSON object with free content."""
+
+    default_error_messages = {"invalid": "is not an object"}  # noqa: RUF012
+
+
+def many(inner: fields.Field[Any], *, least: int = 0, most: int, **options: Any) -> fields.List[Any]:
+    """A list of `least` to `most` items."""
+    judge = validate.Length(least, most, error=f"must have {least} to {most} items")
+    return fields.List(inner, validate=judge, error_messages={"invalid": "is not a list"}, **options)
+
+
+def event_type(**options: Any) -> fields.String:
+    """The name of an event type: words of letters, digits, `_` and `-`, joined by dots."""
+    hint = "must be words of letters, digits, _ and -, joined by dots"
+    return text(255, pattern=EVENT_TYPE, hint=hint, **options)
+
+
+def user_id(**options: Any) -> fields.String:
+    """The caller's own name for a person."""
+    return text(255, **options)
+
+
+def channel(**options: Any) -> fields.String:
+    """email, sms, webhook or in_app."""
+    return choice(*CHANNELS, **options)
+
+
+def secret(**options: Any) -> fields.String:
+    """A text that is shown once: it is left out of stored answers."""
+    return fields.String(metadata={"secret": True, **options.pop("metadata", {})}, **options)
+
+
+def secrets_of(schema: Schema) -> frozenset[str]:
+    """The JSON names of a schema's secret fields."""
+    return frozenset(str(f.data_key) for f in schema.fields.values() if f.metadata.get("secret"))
+
+
+class PageQuery(ApiSchema):
+    """`?limit=` and `?after=`. Subclass it to add filters; `cursor(query)` takes its two out."""
+
+    limit = fields.Integer(
+        load_default=50,
+        validate=validate.Range(1, 200, error="is not between 1 and 200"),
+        error_messages={"invalid": "is not a whole number"},
+        metadata={"description": "How many items at most."},
+    )
+    after = fields.String(metadata={"description": "The `nextCursor` of the page before."})
+
+
+def cursor(query: dict[str, Any]) -> Cursor:
+    """Take `limit` and `after` out of a loaded PageQuery; what stays in it are the filters. Raises InvalidError."""
+    return Cursor(query.pop("limit"), query.pop("after", None))
+
+
+class PersonQuery(ApiSchema):
+    """`?userId=`: services name the person with it; a person may only name themselves. See `common.person_of`."""
+
+    user_id = user_id(metadata={"description": "Whose. Needed with an API key; a person's token says it itself."})
+
+
+@lru_cache(maxsize=64)
+def page_of(item: type[Schema]) -> type[Schema]:
+    """The schema of a page of `item`: {"items": […], "nextCursor": … | null}. Views return an `app.paging.Page`."""
+    name = item.__name__.removesuffix("Out") + "Page"
+    members: Mapping[str, Any] = {
+        "items": fields.List(fields.Nested(item), required=True),
+        "next_cursor": fields.String(required=True, allow_none=True),
+        "__doc__": f"Some {item.__name__} items, and the mark to go on from.",
+    }
+    return type(name, (ApiSchema,), dict(members))

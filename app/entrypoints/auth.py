@@ -1,0 +1,139 @@
+"""Who is at the door: an API key or a person's token becomes a Caller with scopes.
+
+`Authorization: Bearer tdg_live_…`, or basic auth with the key as the password, is a service of a tenant.
+`Authorization: Bearer <JWT>` is a person of a tenant (core.keys.read_token).
+
+Look-ups are remembered for at most five seconds, so that authenticating costs no query on most requests. A
+revocation counts at once in the process that did it (`Authenticator.forget`), in others within those seconds.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime
+
+from flask import Request
+
+from app import db
+from app.clock import Clock
+from app.core import keys
+from app.crypto import Vault, digest_of
+from app.errors import ForbiddenError, UnauthorizedError
+from app.models import ApiKey
+
+_REMEMBERED_SECONDS = 5.0
+_MOST_REMEMBERED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. `kind` is "service" (then `api_key_id` is set) or "person" (then `user_id` is set).
+
+    `test`: the key is of kind test, and what it posts is marked so.
+    """
+
+    tenant_id: str
+    kind: str
+    user_id: str | None = None
+    api_key_id: str | None = None
+    scopes: frozenset[str] = frozenset()
+    test: bool = False
+
+    @property
+    def scope(self) -> db.Scope:
+        """What the caller's transactions may see."""
+        return db.person(self.tenant_id, self.user_id) if self.user_id else db.tenant(self.tenant_id)
+
+    @property
+    def identity(self) -> str:
+        """Whose rate limits these are."""
+        return self.api_key_id or f"{self.tenant_id}/{self.user_id}"
+
+    def may(self, resource: str, action: str) -> bool:
+        """Whether the scopes allow `action` (read or write) on `resource`."""
+        return "*" in self.scopes or f"{resource}:{action}" in self.scopes
+
+    def require(self, resource: str, action: str) -> None:
+        """Raises ForbiddenError unless `may`."""
+        if not self.may(resource, action):
+            raise ForbiddenError(f"This API key lacks the scope {resource}:{action}.", code="missing_scope")
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    caller: Caller
+    until: float
+    expires_at: datetime | None
+
+
+class Authenticator:
+    """Turns credentials into Callers."""
+
+    def __init__(self, database: db.Database, vault: Vault, clock: Clock) -> None:
+        self._db = database
+        self._vault = vault
+        self._clock = clock
+        self._known: OrderedDict[str, _Remembered] = OrderedDict()
+        self._lock = threading.Lock()
+        self._generation = 0
+
+    def remembered(self, credential: str) -> Caller | None:
+        """Whose credential this is, if it was seen a moment ago. No query."""
+        with self._lock:
+            found = self._known.get(digest_of(credential))
+        if found is None or found.until < time.monotonic():
+            return None
+        if found.expires_at is not None and found.expires_at <= self._clock.now():
+            return None
+        return found.caller
+
+    def caller(self, credential: str) -> Caller:
+        """Whose credential this is. Raises UnauthorizedError, which does not say what is wrong with it."""
+        if known := self.remembered(credential):
+            return known
+        generation = self._generation
+        with self._db.transaction(db.system(db.Purpose.AUTHENTICATE), read_only=True) as session:
+            if credential.startswith("tdg_"):
+                key = keys.find_api_key(session, self._clock, credential)
+                if key is None:
+                    raise UnauthorizedError("The API key is not valid.", code="invalid_api_key")
+                caller, expires_at = _service(key), key.expires_at
+            else:
+                tenant_id, user_id, expires_at = keys.read_token_until(session, self._vault, self._clock, credential)
+                caller = Caller(tenant_id, "person", user_id=user_id)
+        self._remember(credential, _Remembered(caller, time.monotonic() + _REMEMBERED_SECONDS, expires_at), generation)
+        return caller
+
+    def _remember(self, credential: str, found: _Remembered, generation: int) -> None:
+        with self._lock:
+            if generation != self._generation:
+                return  # a key was revoked while we looked: perhaps this one
+            self._known[digest_of(credential)] = found
+            while len(self._known) > _MOST_REMEMBERED:
+                self._known.popitem(last=False)
+
+    def forget(self) -> None:
+        """A key was revoked: look everybody up again. Call it after the commit."""
+        with self._lock:
+            self._generation += 1
+            self._known.clear()
+
+
+def _service(key: ApiKey) -> Caller:
+    return Caller(key.tenant_id, "service", api_key_id=key.id, scopes=frozenset(key.scopes), test=key.kind == "test")
+
+
+def credential_of(request: Request) -> str:
+    """What the request comes with: a bearer token or the password of basic auth. Raises UnauthorizedError."""
+    given = request.authorization
+    credential = None
+    if given is not None and given.type == "bearer":
+        credential = given.token
+    elif given is not None and given.type == "basic":
+        credential = given.password
+    if not credential:
+        raise UnauthorizedError("An API key or a person's token is needed in the Authorization header.")
+    return credential

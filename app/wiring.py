@@ -1,0 +1,46 @@
+"""Putting the running service's parts together, for the doors, the worker and the command line alike."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from app.broker import make_bell
+from app.clock import Clock
+from app.config import Settings
+from app.core.channels import Channels
+from app.core.runtime import Runtime
+from app.core.templating import FileTemplates
+from app.crypto import Vault
+from app.db import Database
+from app.entrypoints import actors
+from app.running.embedded import prepare
+
+TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
+_SPARE_CONNECTIONS = 4
+
+
+def load_settings() -> Settings:
+    """The settings from the environment and `.env`; embedded, with a database and a key in DATA_DIR."""
+    return prepare(Settings.from_env(os.environ, Path(".env")))
+
+
+def make_runtime(settings: Settings, clock: Clock | None = None) -> Runtime:
+    """A database, a vault, a bell with its actors, the channels and the shipped templates."""
+    clock = clock or Clock()
+    threads = max(settings.web_threads, settings.worker_threads)
+    if settings.embedded:
+        threads = settings.web_threads + settings.worker_threads
+    db = Database(settings.database_url, pool_size=threads + _SPARE_CONNECTIONS)
+    db.bell = bell = make_bell(settings.redis_url)
+    runtime = Runtime(
+        settings=settings,
+        db=db,
+        vault=Vault(settings.secret_key),
+        clock=clock,
+        bell=bell,
+        channels=Channels.from_settings(settings, db, clock),
+        files=FileTemplates(TEMPLATES),
+    )
+    actors.declare(bell, runtime)
+    return runtime
