@@ -5,6 +5,7 @@ Sources: https://www.twilio.com/docs/messaging/api/message-resource and https://
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -185,14 +186,19 @@ class Twilio:
         wanted: dict[str, Any] = {"to": message.to, "body": message.text, "from_": message.sender or self._sender}
         if message.status_callback:
             wanted["status_callback"] = message.status_callback
-        created = self._messages.create(**wanted)
+        try:
+            created = self._messages.create(**wanted)
+        except json.JSONDecodeError as error:
+            raise _unreadable() from error
+        if not created.sid:
+            raise _unreadable()  # an answer cut short reads as one without fields
         size = segments.count(message.text)
         detail = {"providerStatus": created.status, "segments": size.count, "encoding": size.encoding}
         return Accepted(provider_id=created.sid, detail=detail)
 
     def _classify(self, error: TwilioException) -> ProviderError:
         if not isinstance(error, TwilioRestException | TwilioServiceException):
-            return RetryableError("bad_response", "Twilio's answer could not be read")
+            return _unreadable()
         code = error.code if isinstance(error.code, int) else error.status
         text = error.msg if isinstance(error, TwilioRestException) else error.title
         wait_s = parse_retry_after(self._http.last_retry_after(), self._clock().timestamp())
@@ -207,6 +213,10 @@ def classify(status: int, code: int, text: str, retry_after: float | None = None
     loud = code in LOUD or status in (401, 403)
     kind = f"twilio_{code}" if code != status else f"http_{status}"
     return RetryableError(kind, text, detail, retry_after=retry_after, loud=loud)
+
+
+def _unreadable() -> RetryableError:
+    return RetryableError("bad_response", "Twilio's answer could not be read")
 
 
 def _transport_fault(error: requests.RequestException) -> RetryableError:
