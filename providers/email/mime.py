@@ -75,6 +75,7 @@ def _message_id(delivery_id: str, sender: Address) -> str:
     return f"<{delivery_id}@{sender.domain}>"
 
 
+@lru_cache(maxsize=1024)
 def _date(when: datetime) -> str:
     return format_datetime(when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC))
 
@@ -145,6 +146,7 @@ def _file(file: Attachment, disposition: str) -> bytes:
     if kind.lower().startswith(_COMPOSITE):
         kind = "application/octet-stream"  # a composite type may not be sent as base64 (RFC 2046, 5.2.1)
     head = f"Content-Type: {kind}\r\nContent-Transfer-Encoding: base64\r\nContent-Disposition: {disposition}"
+    headers.refuse_breaks(file.filename)
     filename = file.filename.strip()
     head += headers.parameter("filename", filename) + "\r\n" if filename else "\r\n"
     if file.content_id:

@@ -7,6 +7,7 @@ import re
 import smtplib
 import socket
 import ssl
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -67,9 +68,7 @@ class Session:
         """
         taking = False
         try:
-            self._announce(mail)
-            refused = self._name_recipients(mail)
-            self._expect_go_ahead()
+            refused = self._negotiate(mail)
             taking = True
             self._smtp.send(_stuffed(mail.content))
             code, text = self._reply(*self._smtp.getreply())
@@ -101,7 +100,9 @@ class Session:
 
     def _open(self, settings: Settings) -> None:
         smtp = self._smtp
-        peer = smtp.sock.getpeername() if smtp.sock else ("", 0)
+        sock: socket.socket = smtp.sock  # type: ignore[assignment]  # None only before the greeting
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer = sock.getpeername()
         self.peer = f"{peer[0]}:{peer[1]}"
         smtp.ehlo_or_helo_if_needed()
         if not settings.secure and smtp.has_extn("starttls"):
@@ -112,7 +113,28 @@ class Session:
                 raise RetryableError("insecure_auth", "the server offers no TLS: credentials are not sent", loud=True)
             smtp.login(settings.user, settings.password)
 
-    def _announce(self, mail: Mail) -> None:
+    def _negotiate(self, mail: Mail) -> dict[str, str]:
+        """MAIL, RCPT and DATA. Answers {address: reply} of the refused once the server waits for the content."""
+        lines = [self._mail_line(mail), *(f"RCPT TO:<{address}>" for address in mail.recipients), "DATA"]
+        # With several recipients DATA waits: were the main one refused, a DATA already taken could not be undone.
+        ahead = 3 if len(lines) == 3 else len(lines) - 1
+        replies = self._ask(lines[:ahead], lines[ahead:])
+        code, text = next(replies)
+        if code != 250:
+            self._refuse(code, text, "mail")
+        refused = {}
+        for address in mail.recipients:
+            code, text = next(replies)
+            if code not in (250, 251):
+                if address == mail.to or code in _AUTH_CODES:
+                    self._refuse(code, text, "rcpt")
+                refused[address] = f"{code} {text}"
+        code, text = next(replies)
+        if code != 354:
+            self._refuse(code, text, "data")
+        return refused
+
+    def _mail_line(self, mail: Mail) -> str:
         smtp = self._smtp
         options = [f"SIZE={len(mail.content)}"] if smtp.has_extn("size") else []
         if mail.needs_utf8:
@@ -122,26 +144,23 @@ class Session:
         limit = smtp.esmtp_features.get("size", "")
         if limit.isdigit() and 0 < int(limit) < len(mail.content):
             raise PermanentError("message_too_large", f"the server takes at most {limit} bytes")
-        smtp.command_encoding = "utf-8" if mail.needs_utf8 else "ascii"
-        code, text = self._reply(*smtp.docmd("MAIL", " ".join([f"FROM:<{mail.sender}>", *options])))
-        if code != 250:
-            self._refuse(code, text, "mail")
+        return " ".join([f"MAIL FROM:<{mail.sender}>", *options])
 
-    def _name_recipients(self, mail: Mail) -> dict[str, str]:
-        refused = {}
-        for address in mail.recipients:
-            code, text = self._reply(*self._smtp.docmd("RCPT", f"TO:<{address}>"))
-            if code in (250, 251):
-                continue
-            if address == mail.to or code in _AUTH_CODES:
-                self._refuse(code, text, "rcpt")
-            refused[address] = f"{code} {text}"
-        return refused
-
-    def _expect_go_ahead(self) -> None:
-        code, text = self._reply(*self._smtp.docmd("DATA"))
-        if code != 354:
-            self._refuse(code, text, "data")
+    def _ask(self, ahead: list[str], rest: list[str]) -> Iterator[tuple[int, str]]:
+        """The replies to these commands. Those of `ahead` go out together where the server allows (RFC 2920)."""
+        smtp = self._smtp
+        if smtp.has_extn("pipelining"):
+            smtp.send("".join(line + "\r\n" for line in ahead).encode())
+            replies = [self._reply(*smtp.getreply()) for _ in ahead]
+            if replies[-1][0] == 354 and any(code not in (250, 251) for code, _text in replies[:-1]):
+                smtp.send(b".\r\n")  # it waits for a content that has nowhere to go
+                smtp.getreply()
+            yield from replies
+        else:
+            rest = ahead + rest
+        for line in rest:
+            smtp.send(line.encode() + b"\r\n")
+            yield self._reply(*smtp.getreply())
 
     def _reply(self, code: int, text: bytes) -> tuple[int, str]:
         shown = text.decode("utf-8", "replace")[:_TEXT_LIMIT]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +23,9 @@ from tests.servers.smtp import SmtpServer
 SENDER = "Tidings <no-reply@tidings.example>"
 
 
-@pytest.fixture
-def server() -> Iterator[SmtpServer]:
-    with SmtpServer() as running:
+@pytest.fixture(params=[True, False], ids=["pipelining", "step by step"])
+def server(request: pytest.FixtureRequest) -> Iterator[SmtpServer]:
+    with SmtpServer(pipelining=request.param) as running:
         yield running
 
 
@@ -196,6 +198,40 @@ def test_a_sender_that_is_refused_is_ours_to_mend(server: SmtpServer, provider: 
 
     assert isinstance(result, RetryableError)
     assert (result.code, result.loud) == ("sender_refused", True)
+
+
+def test_a_server_that_wants_content_for_nobody_gets_none() -> None:
+    # RFC 2920, 3.1 allows it: DATA was sent before the refusal was known.
+    lines = "250-here\r\n250 PIPELINING", "250 ok", "550 5.1.1 no", "354 go", "554 nobody", "250 reset"
+    more = "250 ok", "250 ok", "354 go", "250 kept"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        heard: list[bytes] = []
+        thread = threading.Thread(target=_play, args=(listener, [*lines, *more], heard))
+        thread.start()
+        provider = Smtp("127.0.0.1", listener.getsockname()[1], sender=SENDER)
+
+        bad, good = send(provider, mail(number=1), mail(number=2))
+        provider.close()
+        thread.join()
+
+    assert isinstance(bad.outcome, PermanentError)
+    assert isinstance(good.outcome, Accepted)
+    assert [line[:4] for line in heard[:7]] == [b"ehlo", b"MAIL", b"RCPT", b"DATA", b".\r\n", b"rset", b"MAIL"]
+
+
+def _play(listener: socket.socket, replies: list[str], heard: list[bytes]) -> None:
+    """A server that says one prepared thing to each command, and listens to content after a 354."""
+    conn, _address = listener.accept()
+    with conn, conn.makefile("rb") as stream:
+        conn.sendall(b"220 hello\r\n")
+        for number, reply in enumerate(replies):
+            if number and replies[number - 1].startswith("354"):
+                while (line := stream.readline()) not in (b".\r\n", b""):
+                    pass
+            else:
+                line = stream.readline()
+            heard.append(line)
+            conn.sendall(reply.encode() + b"\r\n")
 
 
 def test_content_that_is_refused_is_permanent(server: SmtpServer, provider: Smtp) -> None:

@@ -48,8 +48,8 @@ class SmtpServer:
     """See the module.
 
     `starttls`: a server context to offer STARTTLS with; `tls`: one to speak TLS with from the start. `user` and
-    `password`: ask for a log-in (over clear connections too when `auth_in_clear`). `smtputf8`: offer it.
-    `size_limit`: bytes.
+    `password`: offer a log-in, over clear connections too when `auth_in_clear`; otherwise insist on it.
+    `smtputf8`, `pipelining`: offer them. `size_limit`: bytes.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class SmtpServer:
         auth_in_clear: bool = True,
         smtputf8: bool = True,
         size_limit: int = 33_554_432,
+        pipelining: bool = True,
         host: str = "127.0.0.1",
     ) -> None:
         self.ledger: list[ReceivedMail] = []
@@ -73,13 +74,15 @@ class SmtpServer:
         self.drop_at: list[str] = []
         self.host, self.port = host, 0
         self._user, self._password = user, password
+        self._pipelining = pipelining
         self._tls = tls
         self._options: dict[str, Any] = {
             "data_size_limit": size_limit,
             "enable_SMTPUTF8": smtputf8,
             "hostname": "localhost",
             "tls_context": starttls,
-            "auth_required": user is not None,
+            # aiosmtpd warns when it must have a log-in and may have it in clear.
+            "auth_required": user is not None and not auth_in_clear,
             "auth_require_tls": not auth_in_clear,
             "authenticator": self._log_in if user is not None else None,
         }
@@ -107,6 +110,12 @@ class SmtpServer:
             return list(self.ledger)
 
     # aiosmtpd calls these by name.
+
+    async def handle_EHLO(  # noqa: N802
+        self, server: SMTP, session: Any, envelope: Any, hostname: str, responses: list[str]
+    ) -> list[str]:
+        session.host_name = hostname
+        return ["250-PIPELINING", *responses] if self._pipelining else responses
 
     async def handle_MAIL(self, server: SMTP, session: Any, envelope: Any, address: str, options: list[str]) -> str:  # noqa: N802
         if self._dropped("mail", server):
