@@ -118,12 +118,16 @@ class CatcherStore:
                 (self._directory / f"{caught_id}.json").unlink()
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 class _Catcher:
     """What both channels share: one message after the other into the store."""
 
     channel: Channel
 
-    def __init__(self, store: CatcherStore, sender: str, clock: Callable[[], datetime] = lambda: datetime.now(UTC)):
+    def __init__(self, store: CatcherStore, sender: str, clock: Callable[[], datetime]) -> None:
         self._store = store
         self._sender = sender
         self._clock = clock
@@ -156,6 +160,9 @@ class EmailCatcher(_Catcher):
     name = "email_catcher"
     channel = Channel.EMAIL
 
+    def __init__(self, store: CatcherStore, sender: str, clock: Callable[[], datetime] = _now) -> None:
+        super().__init__(store, sender, clock)
+
     def _caught(self, message: OutboundMessage, caught_id: str, now: datetime) -> CaughtMessage:
         mail = build(message, self._sender)
         return CaughtMessage(
@@ -181,10 +188,13 @@ class EmailCatcher(_Catcher):
 
 
 class SmsCatcher(_Catcher):
-    """Catches SMS. `sender`: the number messages come from."""
+    """Catches SMS. `sender`: the number messages come from, if there is one."""
 
     name = "sms_catcher"
     channel = Channel.SMS
+
+    def __init__(self, store: CatcherStore, clock: Callable[[], datetime] = _now, sender: str = "") -> None:
+        super().__init__(store, sender, clock)
 
     def _caught(self, message: OutboundMessage, caught_id: str, now: datetime) -> CaughtMessage:
         if not is_e164(message.to):

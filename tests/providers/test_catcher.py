@@ -62,7 +62,7 @@ def test_an_email_is_kept_as_a_person_would_get_it(store: CatcherStore) -> None:
 
 
 def test_an_sms_is_kept_with_its_segments(store: CatcherStore) -> None:
-    outcome(SmsCatcher(store, "+14155550199"), message(Channel.SMS, "+14155550100", text="ж" * 71))
+    outcome(SmsCatcher(store), message(Channel.SMS, "+14155550100", text="ж" * 71))
 
     (kept,) = store.list()
     assert (kept.channel, kept.to, kept.text) == ("sms", "+14155550100", "ж" * 71)
@@ -70,7 +70,7 @@ def test_an_sms_is_kept_with_its_segments(store: CatcherStore) -> None:
 
 
 def test_what_a_real_provider_would_refuse_is_refused(store: CatcherStore) -> None:
-    email, sms = EmailCatcher(store, SENDER), SmsCatcher(store, "+14155550199")
+    email, sms = EmailCatcher(store, SENDER), SmsCatcher(store)
 
     refused = [
         outcome(email, message(Channel.EMAIL, "nobody")),
@@ -128,7 +128,7 @@ def test_nothing_caught_yet_is_an_empty_list(tmp_path: Path) -> None:
 
 def test_a_directory_that_takes_nothing_is_tried_again(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    provider = SmsCatcher(CatcherStore(tmp_path / "file" / "outbox"), "+14155550199")
+    provider = SmsCatcher(CatcherStore(tmp_path / "file" / "outbox"))
 
     result = outcome(provider, message(Channel.SMS, "+14155550100", text="x"))
 
@@ -157,7 +157,7 @@ def test_a_full_disk_is_tried_again_and_leaves_no_piece() -> None:
 
 
 def test_many_threads_write_and_read_at_once(store: CatcherStore) -> None:
-    provider = SmsCatcher(store, "+14155550199")
+    provider = SmsCatcher(store)
     one = message(Channel.SMS, "+14155550100", text="x")
 
     def work() -> None:
@@ -181,7 +181,7 @@ def test_what_is_kept_is_plain_json(store: CatcherStore, tmp_path: Path) -> None
 
 
 def test_nothing_is_caught_after_the_deadline(store: CatcherStore) -> None:
-    provider = SmsCatcher(store, "+14155550199")
+    provider = SmsCatcher(store)
 
     assert send(provider, message(Channel.SMS, "+14155550100", text="x"), seconds=-1) == []
     assert store.list() == []
