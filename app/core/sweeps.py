@@ -128,8 +128,10 @@ def _prune(session: Session, now: datetime) -> None:
 
 def _count(session: Session) -> None:
     counted = session.execute(
-        text("SELECT status, count(*) FROM notification_logs WHERE status IN ('pending', 'sending') GROUP BY status")
+        text(
+            "SELECT status, count(*) AS waiting FROM notification_logs WHERE status IN ('pending', 'sending') GROUP BY status"
+        )
     )
-    found = dict(counted.tuples())
+    found = {row.status: row.waiting for row in counted}
     for status in ("pending", "sending"):
         BACKLOG.labels(status).set(found.get(status, 0))

@@ -1,0 +1,297 @@
+"""What becomes of one delivery: claims, fences, retries, lost workers, later words, and hands on it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+
+from app.config import Settings
+from app.core import pipeline, sweeps
+from app.core.deliveries import claims, event_claims, outcome, repair, send, status
+from app.core.deliveries.outcome import Tried
+from app.core.deliveries.schedule import SCHEDULES, delay_after, schedule_for
+from app.core.outbox import Lane
+from app.core.pipeline import EventInput
+from app.core.runtime import Runtime
+from app.db import Purpose, system, tenant
+from app.errors import ConflictError, NotFoundError
+from app.models import Attempt, Delivery, Event, Tenant, WebhookAttempt, WebhookConfiguration
+from providers.contract import Accepted, Channel, DeliveryStatus, RetryableError, StatusUpdate
+from tests.conftest import make_due, wait_until
+from tests.core.helpers import accept, add_endpoint, drain, keep_only, post_direct, rows_of
+from tests.servers.http import Answer, HttpReceiver
+
+
+@pytest.fixture
+def receiver() -> Iterator[HttpReceiver]:
+    with HttpReceiver() as server:
+        yield server
+
+
+def in_app(runtime: Runtime, tenant_id: str, user: str = "ada") -> str:
+    return post_direct(runtime, tenant_id, Channel.IN_APP, user, title="Hello", text="Words")
+
+
+def claim(runtime: Runtime, tenant_id: str, delivery_id: str, lease_seconds: float = 60) -> claims.Claim:
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        (made,) = claims.claim_these(session, tenant_id, [delivery_id], runtime.clock.now(), lease_seconds)
+    return made
+
+
+def record(runtime: Runtime, tenant_id: str, *tried: Tried) -> None:
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        outcome.record(session, runtime, tenant_id, tried, random.Random(1))
+
+
+def delivery(runtime: Runtime, tenant_id: str, delivery_id: str) -> Delivery:
+    (found,) = rows_of(runtime, tenant_id, Delivery, id=delivery_id)
+    return found
+
+
+def expire(runtime: Runtime, tenant_id: str) -> None:
+    """Let every lease run out, and the sweep find it."""
+    past = runtime.clock.now() - timedelta(hours=1)
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        for model, running in ((Delivery, "sending"), (Event, "planning")):
+            mine = update(model).where(model.tenant_id == tenant_id, model.status == running)
+            session.execute(mine.values(lease_until=past))
+    sweeps.sweep(runtime)
+
+
+def test_a_delivery_is_claimed_by_one_worker_only(runtime: Runtime, tenant_id: str) -> None:
+    delivery_id = in_app(runtime, tenant_id)
+    claim(runtime, tenant_id, delivery_id)
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        assert claims.claim_these(session, tenant_id, [delivery_id], runtime.clock.now(), 60) == []
+
+
+def test_a_late_success_is_not_discarded(runtime: Runtime, tenant_id: str) -> None:
+    # given a claim whose lease ran out while the provider was slow
+    delivery_id = in_app(runtime, tenant_id)
+    slow = claim(runtime, tenant_id, delivery_id)
+    expire(runtime, tenant_id)
+    assert delivery(runtime, tenant_id, delivery_id).status == "pending"
+    # when its success comes after all, before anybody claimed again
+    record(runtime, tenant_id, Tried(slow, "in_app", Accepted(status=DeliveryStatus.DELIVERED)))
+    # then it counts
+    assert delivery(runtime, tenant_id, delivery_id).status == "delivered"
+
+
+def test_a_result_of_an_older_attempt_does_not_touch_the_newer(runtime: Runtime, tenant_id: str) -> None:
+    # given a delivery that was claimed again after its worker was lost
+    delivery_id = in_app(runtime, tenant_id)
+    old = claim(runtime, tenant_id, delivery_id)
+    expire(runtime, tenant_id)
+    claim(runtime, tenant_id, delivery_id)
+    # when the first worker comes back with a failure
+    record(runtime, tenant_id, Tried(old, "in_app", RetryableError("timeout")))
+    # then the second goes on undisturbed, and the first attempt is still on record
+    found = delivery(runtime, tenant_id, delivery_id)
+    assert (found.status, found.attempt) == ("sending", 2)
+    first, second = sorted(rows_of(runtime, tenant_id, Attempt), key=lambda attempt: attempt.number)
+    assert (first.outcome, second.outcome) == ("retryable", None)
+
+
+def test_the_second_lost_worker_is_a_deliverys_end(runtime: Runtime, tenant_id: str) -> None:
+    delivery_id = in_app(runtime, tenant_id)
+    claim(runtime, tenant_id, delivery_id)
+    expire(runtime, tenant_id)
+    assert delivery(runtime, tenant_id, delivery_id).turn == claims.SUSPECT
+    claim(runtime, tenant_id, delivery_id)
+    expire(runtime, tenant_id)
+    found = delivery(runtime, tenant_id, delivery_id)
+    assert (found.status, found.reason) == ("failed", "worker_lost")
+    assert [attempt.outcome for attempt in rows_of(runtime, tenant_id, Attempt)] == ["lost", "lost"]
+
+
+def test_a_suspect_is_tried_alone_and_after_the_others(runtime: Runtime, tenant_id: str) -> None:
+    # given one delivery whose worker was lost, and two fresh ones
+    suspect = in_app(runtime, tenant_id, "suspect")
+    claim(runtime, tenant_id, suspect)
+    expire(runtime, tenant_id)
+    for user in ("one", "two"):
+        in_app(runtime, tenant_id, user)
+    # when a worker asks twice
+    batches = []
+    for _ in range(2):
+        with runtime.db.transaction(tenant(tenant_id)) as session:
+            due = claims.claim_due(session, Lane.TRANSACTIONAL, tenant_id, "in_app", runtime.clock.now(), 60)
+        batches.append({claimed.user_id for claimed in due})
+    assert batches == [{"one", "two"}, {"suspect"}]
+
+
+def test_first_attempts_come_before_late_retries(runtime: Runtime, tenant_id: str) -> None:
+    late = in_app(runtime, tenant_id, "late")
+    record(runtime, tenant_id, Tried(claim(runtime, tenant_id, late), "in_app", RetryableError("timeout")))
+    make_due(runtime)
+    in_app(runtime, tenant_id, "fresh")
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        (first,) = claims.claim_due(session, Lane.TRANSACTIONAL, tenant_id, "in_app", runtime.clock.now(), 60, 1)
+    assert first.user_id == "fresh"
+
+
+def test_a_delivery_given_back_has_not_used_up_a_try(runtime: Runtime, tenant_id: str) -> None:
+    delivery_id = in_app(runtime, tenant_id)
+    record(runtime, tenant_id, Tried(claim(runtime, tenant_id, delivery_id), None, None))
+    found = delivery(runtime, tenant_id, delivery_id)
+    assert (found.status, found.attempt, found.tries, found.turn) == ("pending", 1, 0, claims.FIRST)
+
+
+def test_a_webhook_is_tried_again_until_its_schedule_ends(
+    runtime: Runtime, tenant_id: str, receiver: HttpReceiver
+) -> None:
+    # given a receiver that never takes it
+    receiver.default = Answer(500, body=b"broken \x00 here")
+    add_endpoint(runtime, tenant_id, receiver.url("/"))
+    accept(runtime, tenant_id, EventInput("invoice.paid"))
+    pipeline.plan_events(runtime, Lane.NORMAL)
+    # when all the time of the schedule passes
+    for _ in range(len(SCHEDULES[Channel.WEBHOOK])):
+        make_due(runtime)
+        drain(runtime)
+    # then it has failed with its reason, every attempt on record, the same id and the same bytes each time
+    (found,) = rows_of(runtime, tenant_id, Delivery)
+    assert (found.status, found.reason, found.tries) == ("failed", "http_500", 8)
+    assert [log.status_code for log in rows_of(runtime, tenant_id, WebhookAttempt)] == [500] * 8
+    assert {(got.headers["webhook-id"], got.body) for got in receiver.ledger} == {(found.id, receiver.ledger[0].body)}
+
+
+def test_a_receiver_that_is_gone_is_disabled(runtime: Runtime, tenant_id: str, receiver: HttpReceiver) -> None:
+    receiver.default = Answer(410)
+    endpoint = add_endpoint(runtime, tenant_id, receiver.url("/"))
+    accept(runtime, tenant_id, EventInput("invoice.paid"))
+    pipeline.plan_events(runtime, Lane.NORMAL)
+    (found,) = rows_of(runtime, tenant_id, WebhookConfiguration, id=endpoint)
+    assert (found.enabled, found.disabled_reason) == (False, "gone")
+    assert [row.status for row in rows_of(runtime, tenant_id, Delivery)] == ["failed"]
+
+
+def test_one_hanging_receiver_holds_back_no_other_channel(
+    runtime: Runtime, tenant_id: str, receiver: HttpReceiver
+) -> None:
+    # given an event for the bell and for a receiver that takes its time
+    keep_only(runtime, tenant_id, "in_app")
+    receiver.default = Answer(204, delay_s=0.5)
+    add_endpoint(runtime, tenant_id, receiver.url("/"))
+    accept(runtime, tenant_id, EventInput("order.created", user_ids=("ada",)))
+    pipeline.plan_events(runtime, Lane.NORMAL)
+    # then the bell rang before the receiver had answered
+    times = {row.channel: row.delivered_at for row in rows_of(runtime, tenant_id, Delivery)}
+    assert times["in_app"] < times["webhook"]
+
+
+def test_later_words_of_the_provider_count_by_rank_and_not_by_order(runtime: Runtime, tenant_id: str) -> None:
+    delivery_id = in_app(runtime, tenant_id)
+    claimed = claim(runtime, tenant_id, delivery_id)
+    # given a callback that overtakes our own record
+    assert status.apply(runtime, StatusUpdate(DeliveryStatus.DELIVERED, delivery_id=delivery_id))
+    record(runtime, tenant_id, Tried(claimed, "twilio", Accepted("SM1")))
+    found = delivery(runtime, tenant_id, delivery_id)
+    assert (found.status, found.provider_id) == ("delivered", "SM1")
+    assert found.sent_at
+    # when a late `sent` comes, it does not cover `delivered`; a complaint does
+    status.apply(runtime, StatusUpdate(DeliveryStatus.SENT, delivery_id=delivery_id))
+    assert delivery(runtime, tenant_id, delivery_id).status == "delivered"
+    status.apply(runtime, StatusUpdate(DeliveryStatus.COMPLAINED, delivery_id=delivery_id))
+    assert delivery(runtime, tenant_id, delivery_id).status == "complained"
+
+
+def test_a_callback_for_a_delivery_that_nobody_knows_is_harmless(runtime: Runtime, tenant_id: str) -> None:
+    unknown = "01a1f7b6-e479-7729-99bf-5cb48ee175b3"
+    assert not status.apply(runtime, StatusUpdate(DeliveryStatus.SENT, delivery_id=unknown))
+    assert not status.apply(runtime, StatusUpdate(DeliveryStatus.SENT, delivery_id="' OR 1=1"))
+
+
+def test_a_canceled_delivery_is_not_sent_unless_it_was_already_on_the_wire(runtime: Runtime, tenant_id: str) -> None:
+    # given one that waits and one that is on the wire
+    waiting, flying = in_app(runtime, tenant_id), in_app(runtime, tenant_id)
+    claimed = claim(runtime, tenant_id, flying)
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        repair.cancel(session, runtime, tenant_id, waiting)
+        repair.cancel(session, runtime, tenant_id, flying)
+    # when
+    drain(runtime)
+    record(runtime, tenant_id, Tried(claimed, "in_app", Accepted(status=DeliveryStatus.SENT)))
+    # then
+    assert delivery(runtime, tenant_id, waiting).status == "canceled"
+    assert delivery(runtime, tenant_id, flying).status == "sent"
+
+
+def test_retry_by_hand_begins_the_schedule_anew_and_only_where_it_makes_sense(runtime: Runtime, tenant_id: str) -> None:
+    delivery_id = in_app(runtime, tenant_id)
+    for _ in range(len(SCHEDULES[Channel.IN_APP]) + 1):
+        record(runtime, tenant_id, Tried(claim(runtime, tenant_id, delivery_id), "in_app", RetryableError("timeout")))
+    assert delivery(runtime, tenant_id, delivery_id).status == "failed"
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        repair.retry(session, runtime, tenant_id, delivery_id)
+    drain(runtime)
+    assert delivery(runtime, tenant_id, delivery_id).status == "delivered"
+    with runtime.db.transaction(tenant(tenant_id)) as session, pytest.raises(ConflictError):
+        repair.retry(session, runtime, tenant_id, delivery_id)
+    with runtime.db.transaction(tenant(tenant_id)) as session, pytest.raises(NotFoundError):
+        repair.cancel(session, runtime, tenant_id, "01a1f7b6-e479-7729-99bf-5cb48ee175b3")
+
+
+def test_a_lost_planner_leaves_an_event_that_is_planned_alone_and_fails_in_the_end(
+    runtime: Runtime, tenant_id: str
+) -> None:
+    (event_id,) = accept(runtime, tenant_id, EventInput("invoice.paid"))
+    for _ in range(event_claims.MOST_ATTEMPTS):
+        with runtime.db.transaction(tenant(tenant_id)) as session:
+            assert event_claims.claim(session, Lane.NORMAL, tenant_id, runtime.clock.now())
+        expire(runtime, tenant_id)
+    (event,) = rows_of(runtime, tenant_id, Event, id=event_id)
+    assert (event.status, event.error) == ("failed", "worker_lost")
+
+
+def test_the_worker_hears_the_bell_and_the_sweep_finds_what_no_bell_rang_for(
+    runtime: Runtime, tenant_id: str, worker: object
+) -> None:
+    # given one delivery whose bell rings, and one whose ring is lost
+    heard = in_app(runtime, tenant_id)
+    wait_until(lambda: delivery(runtime, tenant_id, heard).status == "delivered")
+    bell, runtime.db.bell = runtime.db.bell, None
+    forgotten = in_app(runtime, tenant_id)
+    runtime.db.bell = bell
+    sweeps.ring_for_due(runtime)
+    wait_until(lambda: delivery(runtime, tenant_id, forgotten).status == "delivered")
+
+
+class TestSchedule:
+    """Retries are data, with an end."""
+
+    def test_a_provider_that_asks_for_more_patience_gets_up_to_twice_ours(self) -> None:
+        chance = random.Random(7)
+        assert 20 <= delay_after([10.0], 1, 3600, chance) <= 22
+        assert 10 <= delay_after([10.0], 1, 1, chance) <= 11
+        assert delay_after([10.0], 2, None, chance) is None
+
+    def test_webhook_settings_replace_the_schedule(self) -> None:
+        assert list(schedule_for(Channel.WEBHOOK, Settings(webhook_retry_delay=100, webhook_max_retries=3))) == [
+            0.1,
+            0.2,
+            0.4,
+        ]
+        assert len(schedule_for(Channel.WEBHOOK, Settings(webhook_max_retries=2))) == 2
+        assert list(schedule_for(Channel.WEBHOOK, Settings())) == [5, 300, 1800, 7200, 18000, 36000, 36000]
+
+
+def test_two_tenants_take_turns(runtime: Runtime, tenant_id: str) -> None:
+    # given a tenant with much to do and one with little
+    with runtime.db.transaction(system(Purpose.MIGRATE)) as session:
+        other = Tenant(name="other", webhook_secret=runtime.vault.seal("x"), created_at=runtime.clock.now())
+        session.add(other)
+        session.flush()
+    for _ in range(3):
+        in_app(runtime, tenant_id)
+    in_app(runtime, other.id)
+    # when a worker takes two batches
+    send.deliver(runtime, Lane.TRANSACTIONAL)
+    send.deliver(runtime, Lane.TRANSACTIONAL)
+    # then both were served
+    assert not rows_of(runtime, tenant_id, Delivery, status="pending")
+    assert not rows_of(runtime, other.id, Delivery, status="pending")
