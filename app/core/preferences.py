@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from app import rows
 from app.clock import Clock
-from app.errors import InvalidError, NotFoundError
+from app.errors import ConflictError, InvalidError, NotFoundError
 from app.ids import new_id
 from app.models import Preference, Rule, Tenant
 from providers.contract import Channel
@@ -79,7 +79,7 @@ def put(session: Session, clock: Clock, tenant_id: str, user_id: str, items: Seq
     for (category, channel), enabled in wishes.items():
         if enabled is None:
             _forget(session, tenant_id, user_id, category, channel)
-    kept = [
+    kept: list[dict[str, Any]] = [
         {
             "id": new_id(),
             "tenant_id": tenant_id,
@@ -100,6 +100,7 @@ def put(session: Session, clock: Clock, tenant_id: str, user_id: str, items: Seq
             .where(Preference.enabled != row["enabled"])
             .values(enabled=row["enabled"], updated_at=row["updated_at"])
         )
+    _refuse_hoard(session, tenant_id, user_id)
 
 
 def effective(session: Session, tenant_id: str, user_id: str) -> list[dict[str, Any]]:
@@ -130,6 +131,12 @@ def defaults(session: Session, tenant_id: str) -> dict[str, dict[str, bool]]:
     return session.scalar(select(Tenant.preference_defaults).where(Tenant.id == tenant_id)) or {}
 
 
+def default_items(session: Session, tenant_id: str) -> list[dict[str, Any]]:
+    """The tenant's defaults as `put_defaults` takes them, in order."""
+    wishes = sorted(_flat(defaults(session, tenant_id)).items())
+    return [{"category": category, "channel": channel, "enabled": on} for (category, channel), on in wishes]
+
+
 def put_defaults(session: Session, tenant_id: str, items: Sequence[Mapping[str, Any]]) -> None:
     """Replace the tenant's defaults by [{category, channel, enabled}]; null is the same as leaving it out."""
     found: dict[str, dict[str, bool]] = {}
@@ -141,6 +148,13 @@ def put_defaults(session: Session, tenant_id: str, items: Sequence[Mapping[str, 
     changed = session.execute(update(Tenant).where(Tenant.id == tenant_id).values(preference_defaults=found))
     if not changed.rowcount:  # type: ignore[attr-defined]
         raise NotFoundError("There is no such tenant.")
+
+
+def _refuse_hoard(session: Session, tenant_id: str, user_id: str) -> None:
+    """People write these themselves, so there is an end to them."""
+    own = select(func.count()).where(Preference.tenant_id == tenant_id, Preference.user_id == user_id)
+    if (session.scalar(own) or 0) > MAX_CATEGORIES * len(Channel):
+        raise ConflictError(f"A person may choose for {MAX_CATEGORIES} categories at most.", code="too_many")
 
 
 def _flat(found: Mapping[str, Mapping[str, bool]]) -> Wishes:

@@ -28,6 +28,7 @@ MAX_PRIORITY = 1_000_000
 TEMPLATE_KEY = re.compile(r"[a-z0-9][a-z0-9._/-]{0,199}")
 CATEGORY = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
+_STORED = {"configuration_id": "configurationId"}
 _EVERY_CHANNEL = ("email", "sms", "in_app", "webhook")
 
 SEEDS: tuple[tuple[str, str, str, bool, tuple[str, ...]], ...] = (
@@ -168,12 +169,14 @@ def _checked(session: Session, tenant_id: str, fields: Mapping[str, Any]) -> dic
         faults |= {f"actions.{index}.{name}": fault for name, fault in _action_faults(action, known).items()}
     if found := {path: fault for path, fault in faults.items() if fault}:
         raise InvalidError(found)
-    clean["actions"] = [{name: value for name, value in action.items() if value is not None} for action in actions]
+    clean["actions"] = [
+        {_STORED.get(name, name): value for name, value in action.items() if value is not None} for action in actions
+    ]
     return clean
 
 
 def _configurations(session: Session, tenant_id: str, actions: Sequence[Mapping[str, Any]]) -> set[str]:
-    wanted = [str(action["configurationId"]) for action in actions if action.get("configurationId")]
+    wanted = [str(action["configuration_id"]) for action in actions if action.get("configuration_id")]
     return set(webhooks.load(session, tenant_id, filter(is_id, wanted))) if wanted else set()
 
 
@@ -181,7 +184,7 @@ def _action_faults(action: Mapping[str, Any], known: set[str]) -> dict[str, str 
     channel, template = action["channel"], action.get("template")
     if channel not in set(Channel):
         return {"channel": f"is none of {', '.join(Channel)}"}
-    configuration = action.get("configurationId")
+    configuration = action.get("configuration_id")
     return {
         "template": _template_fault(template, needed=channel != "webhook"),
         "condition": _condition_fault(action.get("condition")),

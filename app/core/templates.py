@@ -135,7 +135,7 @@ def shipped(files: FileTemplates, *, key: str | None = None, channel: str | None
     found: dict[tuple[str, str], dict[str, str]] = {pair: files.parts(*pair) or {} for pair in files.keys()}  # noqa: SIM118
     for name in PARTS:
         for piece, source in files.partials(name).items():
-            found[piece, name] = {_part_of_piece(name, source): source}
+            found[piece, name] = {_part_of_piece(name, piece): source}
     return [
         {"key": of_key, "channel": of_channel, "locale": "", "version": 0, "parts": parts}
         for (of_key, of_channel), parts in sorted(found.items())
@@ -280,9 +280,9 @@ def _parts(key: str, channel: str, fields: Mapping[str, Any]) -> dict[str, str]:
     return parts
 
 
-def _part_of_piece(channel: str, source: str) -> str:
+def _part_of_piece(channel: str, key: str) -> str:
     if channel == "email":
-        return "html" if "<" in source else "text"
+        return "text" if key.endswith("-text") else "html"
     return "payload" if channel == "webhook" else "text"
 
 

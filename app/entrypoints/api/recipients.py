@@ -1,0 +1,79 @@
+"""Recipients: the people who are told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response
+from marshmallow import fields
+
+from app.core import recipients
+from app.entrypoints.api.common import ApiBlueprint, caller, deleted, runtime, transaction
+from app.entrypoints.api.schemas import ApiSchema, JsonObject, PageQuery, Time, cursor, page_of, text
+from app.models import Recipient
+from app.paging import Page
+
+blp = ApiBlueprint(
+    "recipients", __name__, url_prefix="/api/recipients", scope="recipients", description="The people who are told."
+)
+
+
+class RecipientIn(ApiSchema):
+    """A person to save whole: what is left out is cleared."""
+
+    name = text(255, allow_none=True)
+    email = text(320, allow_none=True, metadata={"example": "ada@example.com"})
+    phone = text(64, allow_none=True, metadata={"example": "+4915112345678"})
+    locale = text(35, allow_none=True, metadata={"example": "de-AT"})
+    time_zone = text(64, allow_none=True, metadata={"example": "Europe/Vienna"})
+    attributes = JsonObject(allow_none=True, metadata={"description": "Anything that conditions and templates need."})
+
+
+class RecipientOut(ApiSchema):
+    """A person."""
+
+    user_id = fields.String(required=True)
+    name = fields.String(required=True, allow_none=True)
+    email = fields.String(required=True, allow_none=True)
+    phone = fields.String(required=True, allow_none=True)
+    locale = fields.String(required=True, allow_none=True)
+    time_zone = fields.String(required=True, allow_none=True)
+    attributes = JsonObject(required=True)
+    created_at = Time(required=True)
+    updated_at = Time(required=True)
+
+
+@blp.route("")
+@blp.arguments(PageQuery, location="query")
+@blp.response(200, page_of(RecipientOut))
+def list_recipients(query: dict[str, Any]) -> Page[Recipient]:
+    """List the people, the newest first."""
+    at = cursor(query)
+    with transaction(read_only=True) as session:
+        return recipients.search(session, caller().tenant_id, at)
+
+
+@blp.route("/<user_id>", methods=["PUT"])
+@blp.arguments(RecipientIn)
+@blp.response(200, RecipientOut)
+def put_recipient(data: dict[str, Any], user_id: str) -> Recipient:
+    """Save a person whole, new or known."""
+    with transaction() as session:
+        return recipients.put(session, runtime().clock, caller().tenant_id, user_id, data)
+
+
+@blp.route("/<user_id>")
+@blp.response(200, RecipientOut)
+def get_recipient(user_id: str) -> Recipient:
+    """Read one person."""
+    with transaction(read_only=True) as session:
+        return recipients.get(session, caller().tenant_id, user_id)
+
+
+@blp.route("/<user_id>", methods=["DELETE"])
+@blp.response(204)
+def delete_recipient(user_id: str) -> Response:
+    """Forget a person. What was sent to them stays on record."""
+    with transaction() as session:
+        recipients.remove(session, caller().tenant_id, user_id)
+    return deleted()
