@@ -16,7 +16,8 @@ LINE_LIMIT = 998  # octets a line; RFC 5322, 2.1.1
 _NAME = re.compile(r"[!-9;-~]{1,76}")
 _PRINTABLE = re.compile(r"[ -~]*")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*")
-_WORD_BYTES = 45  # UTF-8 bytes of one encoded word: 60 of base64, and 12 around it, stay below its limit of 75
+_WORD_BYTES = 39  # UTF-8 bytes of one encoded word: with 52 of base64 and 12 around it there is room for a short name
+_WORD_LENGTH = 64
 _RESERVED = frozenset(
     {"from", "to", "cc", "bcc", "reply-to", "subject", "date", "message-id", "sender", "return-path", "received"}
     | {"mime-version", "dkim-signature", "delivered-to", "authentication-results"}
@@ -38,7 +39,7 @@ def unstructured(name: str, text: str) -> str:
         folded = _fold(f"{name}:", text.split(" "))
         if folded is not None:
             return folded
-    return f"{name}: {encoded_words(text)}\r\n"
+    return _encoded_line(name, text)
 
 
 def custom(name: str, value: str) -> str:
@@ -51,7 +52,7 @@ def custom(name: str, value: str) -> str:
     if not _NAME.fullmatch(name) or lower in _RESERVED or lower.startswith(_RESERVED_PREFIXES):
         raise PermanentError("invalid_header", "a header name is reserved or malformed")
     if not _PRINTABLE.fullmatch(value):
-        return f"{name}: {encoded_words(value)}\r\n"
+        return _encoded_line(name, value)
     folded = _fold(f"{name}:", value.split())
     if folded is None:
         raise PermanentError("invalid_header", "a header value is too long to be sent")
@@ -94,6 +95,12 @@ def parameter(name: str, value: str) -> str:
         return f";\r\n {name}*=utf-8''{percent}"
     first = f";\r\n {name}*0*=utf-8''{pieces[0]}"
     return first + "".join(f";\r\n {name}*{index}*={piece}" for index, piece in enumerate(pieces[1:], 1))
+
+
+def _encoded_line(name: str, text: str) -> str:
+    # A line with an encoded word has at most 76 characters (RFC 2047, 2).
+    gap = " " if len(name) + 2 + _WORD_LENGTH <= FOLD_AT else "\r\n "
+    return f"{name}:{gap}{encoded_words(text)}\r\n"
 
 
 def _mailbox(person: Address) -> str:

@@ -292,6 +292,14 @@ def test_a_header_of_ids_is_folded_and_not_encoded() -> None:
     assert b"=?utf-8" not in mail.content
 
 
+@pytest.mark.parametrize("name", ["X", "Subject-Like", "X-" + "Long" * 18])
+def test_lines_with_encoded_words_are_short_enough(name: str) -> None:
+    mail = mail_of(f"{'ä' * 90} <jo@example.com>", subject="ß" * 200, headers={name: "é" * 300})
+
+    assert parsed(mail)[name] == "é" * 300
+    assert all(len(line) <= 76 for line in mail.content.split(b"\r\n") if b"=?utf-8?" in line)
+
+
 def test_a_header_value_longer_than_any_line_is_refused() -> None:
     with pytest.raises(PermanentError):
         mail_of(headers={"X-Long": "a" * 2000})
