@@ -24,8 +24,8 @@ from app.errors import InvalidError, RequestError
 from app.logs import configure_logs
 from app.models import SigningKey, Tenant
 from app.running import embedded
-from app.running.server import WebServer
-from app.running.supervisor import Supervisor, child_command, run_alone
+from app.running.server import become_server
+from app.running.worker import become_supervisor, run_alone
 
 
 def _fail(message: str) -> NoReturn:
@@ -76,8 +76,9 @@ def up() -> None:
     _migrate(settings)
     made = _bootstrap(settings)
     _greet(settings, made)
-    WebServer(settings, with_worker=True).run()
-    del held
+    if held:
+        os.set_inheritable(held.fileno(), True)  # the lock lives as long as the server does
+    become_server(settings, with_worker=True)
 
 
 @main.command()
@@ -85,7 +86,7 @@ def up() -> None:
 def web() -> None:
     """Start the web processes (production; needs PostgreSQL and Redis)."""
     settings = _production("web")
-    WebServer(settings, with_worker=False).run()
+    become_server(settings, with_worker=False)
 
 
 @main.command()
@@ -96,7 +97,7 @@ def worker(alone: bool) -> None:
     settings = _production("worker")
     if alone:
         sys.exit(run_alone(make_runtime(settings)))
-    sys.exit(Supervisor(child_command(), settings.worker_processes).run())
+    become_supervisor(settings.worker_processes)
 
 
 @main.command()

@@ -1,8 +1,12 @@
-"""`tidings worker`: so many worker processes, watched over; one that dies is replaced."""
+"""`tidings worker`: so many worker processes, watched over; one that dies is replaced.
+
+Run by path with nothing but the standard library: `python supervisor.py COUNT COMMAND…`, so that it stays small
+and nothing of the application can bring it down.
+"""
 
 from __future__ import annotations
 
-import os
+import json
 import signal
 import subprocess
 import sys
@@ -10,88 +14,71 @@ import threading
 import time
 from collections.abc import Sequence
 
-import structlog
-
-from app.core.runtime import Runtime
-from app.running.worker import STOP_SECONDS, InProcessWorker
-
-log = structlog.get_logger()
-
-_CALM_SECONDS = 10.0  # one that lived this long may be replaced at once
-_LONGEST_WAIT = 30.0
+STOP_SECONDS = 35.0  # a little more than a worker takes to finish or give back what is under way
+CALM_SECONDS = 10.0  # one that lived this long may be replaced at once
+LONGEST_WAIT = 30.0
 
 
-class Supervisor:
-    """Keeps `count` child processes running until it is told to stop by SIGTERM or SIGINT."""
+class Child:
+    """One process that is started again whenever it ends."""
 
-    def __init__(self, command: Sequence[str], count: int) -> None:
-        self._command = list(command)
-        self._children: list[_Child] = [_Child(self._command) for _ in range(count)]
-        self._stopping = threading.Event()
-
-    def run(self) -> int:
-        """Returns the exit status once every child has ended."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._stopping.set())
-        while not self._stopping.wait(0.5):
-            for child in self._children:
-                child.keep_alive()
-        for child in self._children:
-            child.terminate()
-        end = time.monotonic() + STOP_SECONDS + 5
-        return max(child.wait(end - time.monotonic()) for child in self._children)
-
-
-class _Child:
     def __init__(self, command: Sequence[str]) -> None:
-        self._command = command
+        self._command = list(command)
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
         self._wait = 0.5
 
     def keep_alive(self) -> None:
+        """Start it if it does not run; one that keeps dying is started ever more slowly."""
         if self._process and self._process.poll() is None:
             return
         if self._process:
             lived = time.monotonic() - self._started
-            self._wait = 0.5 if lived > _CALM_SECONDS else min(self._wait * 2, _LONGEST_WAIT)
             if lived < self._wait:
                 return
-            log.error("worker_died", pid=self._process.pid, status=self._process.returncode)
+            self._wait = 0.5 if lived > CALM_SECONDS else min(self._wait * 2, LONGEST_WAIT)
+            _log("worker_died", pid=self._process.pid, status=self._process.returncode)
         self._started = time.monotonic()
         self._process = subprocess.Popen(self._command)  # noqa: S603
 
     def terminate(self) -> None:
+        """Ask it to finish."""
         if self._process and self._process.poll() is None:
             self._process.terminate()
 
-    def wait(self, seconds: float) -> int:
+    def wait(self, seconds: float) -> bool:
+        """Whether it ended by itself within so many seconds; otherwise it is killed."""
         if self._process is None:
-            return 0
+            return True
         try:
-            return abs(self._process.wait(max(seconds, 0.1)))
+            self._process.wait(max(seconds, 0.1))
         except subprocess.TimeoutExpired:
-            log.error("worker_killed", pid=self._process.pid)
+            _log("worker_killed", pid=self._process.pid)
             self._process.kill()
-            return 1
+            return False
+        return True
 
 
-def child_command() -> list[str]:
-    """How a worker process of its own is started."""
-    return [sys.executable, "-m", "app.entrypoints.cli", "worker", "--alone"]
-
-
-def run_alone(runtime: Runtime) -> int:
-    """Be one worker process, until SIGTERM, SIGINT or the death of the parent."""
+def supervise(count: int, command: Sequence[str]) -> int:
+    """Keep `count` processes running until SIGTERM or SIGINT. Returns the exit status: 0 when all ended in time."""
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    parent = os.getppid()
-    worker = InProcessWorker(runtime)
-    worker.start()
-    while not stopping.wait(1.0):
-        if os.getppid() != parent:
-            log.warning("parent_gone")
-            break
-    worker.stop()
-    return 0
+    children = [Child(command) for _ in range(count)]
+    while not stopping.is_set():
+        for child in children:
+            child.keep_alive()
+        stopping.wait(0.5)
+    for child in children:
+        child.terminate()
+    end = time.monotonic() + STOP_SECONDS
+    in_time = [child.wait(end - time.monotonic()) for child in children]
+    return 0 if all(in_time) else 1
+
+
+def _log(event: str, **facts: object) -> None:
+    print(json.dumps({"event": event, "level": "error", **facts}), file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(supervise(int(sys.argv[1]), sys.argv[2:]))

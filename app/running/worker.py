@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 import threading
+from pathlib import Path
+from typing import NoReturn
 
 import dramatiq
 import structlog
@@ -13,6 +18,7 @@ from app.core.runtime import Runtime
 log = structlog.get_logger()
 
 STOP_SECONDS = 25.0  # what is under way is finished or given back within this
+SUPERVISOR = Path(__file__).resolve().parent / "supervisor.py"
 
 
 class InProcessWorker:
@@ -48,3 +54,34 @@ class InProcessWorker:
             sweeps.sweep(self._runtime)
             if self._stopping.wait(self._runtime.settings.sweep_seconds):
                 return
+
+
+def start_embedded(runtime: Runtime) -> InProcessWorker:
+    """Work in the web process. Under the lock on DATA_DIR nobody else can hold a lease: all are released first."""
+    if runtime.settings.embedded:
+        sweeps.release_all_leases(runtime)
+    worker = InProcessWorker(runtime)
+    worker.start()
+    return worker
+
+
+def become_supervisor(count: int) -> NoReturn:
+    """Turn this process into the one that watches over `count` worker processes."""
+    command = [sys.executable, "-m", "app.entrypoints.cli", "worker", "--alone"]
+    os.execv(sys.executable, [sys.executable, str(SUPERVISOR), str(count), *command])  # noqa: S606
+
+
+def run_alone(runtime: Runtime) -> int:
+    """Be one worker process, until SIGTERM, SIGINT or the death of the parent."""
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    parent = os.getppid()
+    worker = InProcessWorker(runtime)
+    worker.start()
+    while not stopping.wait(1.0):
+        if os.getppid() != parent:
+            log.warning("parent_gone")
+            break
+    worker.stop()
+    return 0
