@@ -296,7 +296,7 @@ def test_a_header_of_ids_is_folded_and_not_encoded() -> None:
 def test_lines_with_encoded_words_are_short_enough(name: str) -> None:
     mail = mail_of(f"{'ä' * 90} <jo@example.com>", subject="ß" * 200, headers={name: "é" * 300})
 
-    assert parsed(mail)[name] == "é" * 300
+    assert parsed(mail)[name].lstrip() == "é" * 300  # a fold right after the colon reads as a space here
     assert all(len(line) <= 76 for line in mail.content.split(b"\r\n") if b"=?utf-8?" in line)
 
 
