@@ -34,7 +34,7 @@ class HttpClient:
 
     `allow`: networks (CIDR) admitted besides the public internet. `timeout_ms`: for one exchange, all in all.
     `max_parallel`: exchanges at a time in one call of `perform`. `resolver`: how names become addresses.
-    `ca_file`: certificates to trust instead of the usual ones.
+    `ca_file`: certificates to trust instead of the usual ones. User-Agent and Accept are the client's to send.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class HttpClient:
         self.timeout_ms = timeout_ms
         self.max_parallel = max_parallel
         self.names = Names(resolver)
+        self.user_agent = user_agent
         self.ca_file = ca_file or certifi.where()
         # curl would ask the receiver's leave before a large body, and wait a second for the answer.
         self.fixed_headers = [b"User-Agent: " + user_agent.encode(), b"Expect:", b"Accept: */*"]
@@ -160,12 +161,10 @@ class _Engine:
             target = parse_url(request.url)
         except ValueError as error:
             return HttpFault("invalid_url", str(error))
-        headers = self._client.fixed_headers.copy()
-        for name, value in request.headers:
-            line = f"{name}: {value}"
-            if "\r" in line or "\n" in line or "\0" in line:
-                return fault("invalid_header")
-            headers.append(line.encode() if value else f"{name};".encode())
+        headers = _header_lines(request.headers)
+        if headers is None:
+            return fault("invalid_header")
+        headers += self._client.fixed_headers
         transfer = self._free.pop() if self._free else Transfer(self._client.guard, self._client.ca_file)
         transfer.request, transfer.began, transfer.dns_ms = request, time.monotonic(), 0.0
         if target.literal:
@@ -267,3 +266,17 @@ class _Engine:
 
     def _on_timer(self, timeout_ms: int) -> None:
         self._timer = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
+
+
+def _header_lines(headers: Iterable[tuple[str, str]]) -> list[bytes] | None:
+    """As curl takes them; None when one would break out of its line or is not Unicode."""
+    lines = []
+    for name, value in headers:
+        line = f"{name}: {value}" if value else f"{name};"  # curl's way to say that it is empty
+        if "\r" in line or "\n" in line or "\0" in line:
+            return None
+        try:
+            lines.append(line.encode())
+        except UnicodeEncodeError:
+            return None
+    return lines

@@ -210,7 +210,9 @@ class Transfer:
             return "response_too_large"
         if curl_code == 0 or got.hung_up:
             # curl takes a close inside the headers for the end of the answer, and reports its status.
-            return "truncated" if got.in_headers else None
+            if got.in_headers:
+                return "truncated"
+            return None if got.status else "bad_response"
         if curl_code == pycurl.E_COULDNT_CONNECT and self.curl.getinfo(pycurl.OS_ERRNO) == errno.ECONNREFUSED:
             return "connection_refused"
         return _CODES.get(curl_code, "transport_error")
@@ -281,6 +283,6 @@ def _pin(target: Target, addresses: Sequence[str]) -> str:
 
 
 def _status(line: bytes) -> int:
-    """The number in `HTTP/1.1 200 OK`; 0 when there is none."""
+    """The number in `HTTP/1.1 200 OK`; 0 when there is none of three digits."""
     words = line.split(None, 2)
-    return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+    return int(words[1]) if len(words) > 1 and len(words[1]) == 3 and words[1].isdigit() else 0

@@ -82,11 +82,14 @@ class Smtp:
         for _since, session in idle:
             session.quit()
 
-    def _send(self, line: _Line, message: OutboundMessage) -> Accepted | ProviderError:
+    def _send(self, line: _Line, message: OutboundMessage) -> Accepted | Exception:
         try:
             mail = build(message, self._sender)
             refused = line.send(mail)
         except ProviderError as error:
+            return error
+        except Exception as error:
+            line.hang_up()  # our bug, in the middle of who knows what
             return error
         return Accepted(
             provider_id=mail.message_id,
@@ -148,11 +151,16 @@ class _Line:
         try:
             refused = self.session.send(mail)
         except Dropped:
-            self.session.abort()
-            self.session = None
+            self.hang_up()
             raise
         self.last_reply, self.peer = self.session.last_reply, self.session.peer
         return refused
+
+    def hang_up(self) -> None:
+        """Leave the connection; the next message dials again."""
+        if self.session is not None:
+            self.session.abort()
+            self.session = None
 
     def _dial(self) -> Session:
         try:

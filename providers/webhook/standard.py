@@ -91,7 +91,7 @@ class StandardWebhook:
             began_at, began = self._now(), time.monotonic()
             try:
                 signed = self._headers(message, int(began_at))
-            except ValueError as error:
+            except Exception as error:
                 refused.append(_refusal(message, began_at, error))
                 continue
             headers = [*signed.items(), *message.headers.items()]
@@ -102,7 +102,6 @@ class StandardWebhook:
             check_header(name, value)
         headers = {
             "content-type": "application/json",
-            "user-agent": self._user_agent,
             "webhook-id": message.delivery_id,
             "webhook-timestamp": str(timestamp),
         }
@@ -114,7 +113,7 @@ class StandardWebhook:
 
     def _result(self, tried: _Try, outcome: Response | HttpFault) -> Result:
         duration_ms = (time.monotonic() - tried.began) * 1000
-        detail = _detail(tried, outcome, duration_ms)
+        detail = _detail(tried, outcome, duration_ms, self._client.user_agent)
         started_at = datetime.fromtimestamp(tried.began_at, UTC)
         return Result(tried.message, self._judge(outcome, detail), started_at, duration_ms)
 
@@ -131,11 +130,11 @@ class StandardWebhook:
         return RetryableError(f"http_{outcome.status}", text, detail, retry_after=wait)
 
 
-def _detail(tried: _Try, outcome: Response | HttpFault, duration_ms: float) -> dict[str, Any]:
+def _detail(tried: _Try, outcome: Response | HttpFault, duration_ms: float, user_agent: str) -> dict[str, Any]:
     """The facts of an attempt for its record. Values of headers that are not ours are masked: they may be secrets."""
     detail: dict[str, Any] = {
         "durationMs": round(duration_ms, 3),
-        "requestHeaders": {**tried.signed, **dict.fromkeys(tried.message.headers, MASK)},
+        "requestHeaders": {"user-agent": user_agent, **tried.signed, **dict.fromkeys(tried.message.headers, MASK)},
     }
     if isinstance(outcome, HttpFault):
         return {**detail, **outcome.detail}
@@ -148,9 +147,9 @@ def _detail(tried: _Try, outcome: Response | HttpFault, duration_ms: float) -> d
     return detail
 
 
-def _refusal(message: OutboundMessage, began_at: float, error: ValueError) -> Result:
-    """Our own side cannot make this request; the next try would not either."""
-    outcome = PermanentError("invalid_message", str(error))
+def _refusal(message: OutboundMessage, began_at: float, error: Exception) -> Result:
+    """This request cannot be made. A ValueError says what is wrong with the message; all else is our bug."""
+    outcome = PermanentError("invalid_message", str(error)) if isinstance(error, ValueError) else error
     return Result(message, outcome, datetime.fromtimestamp(began_at, UTC), 0.0)
 
 

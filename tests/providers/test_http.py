@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 
@@ -163,6 +165,7 @@ def test_an_endless_body_is_hung_up_on(receiver: HttpReceiver, client: HttpClien
         (receivers.send_and_close(b"HTTP/1.1 103 Early Hints\r\n\r\n"), "connection_reset"),
         (receivers.send_and_close(b"SSH-2.0-OpenSSH_9.2\r\n"), "bad_response"),
         (receivers.send_and_close(b"HTTP/1.1 20"), "connection_reset"),
+        (receivers.send_and_close(b"HTTP/1.1 99999 X\r\n\r\n"), "bad_response"),
         (receivers.reset(), "connection_reset"),
         (receivers.endless_headers(), "response_too_large"),
     ],
@@ -173,6 +176,35 @@ def test_an_answer_that_is_not_whole_is_a_fault(
     receiver.default = script
 
     assert fault_of(client, receiver.url()).code == code
+
+
+def test_no_answer_however_garbled_stops_the_batch(receiver: HttpReceiver, client: HttpClient) -> None:
+    pieces = [
+        *(
+            b"HTTP/1.1 200 OK\r\n",
+            b"HTTP/1.0 204 No\r\n",
+            b"HTTP/1.1 100 C\r\n\r\n",
+            b"HTTP/1.1 \r\n",
+            b"HTTP/2 200\r\n",
+        ),
+        *(b"Content-Length: 5\r\n", b"Content-Length: -1\r\n", b"Content-Length: 99999999999999999999\r\n"),
+        *(b"Transfer-Encoding: chunked\r\n", b"5\r\nhello\r\n", b"0\r\n\r\n", b"ffffffffffffffff\r\n"),
+        *(b"\r\n", b"\n", b"\0", b": x\r\n", b" folded\r\n", b"\xff\xfe", b"A:" + b"b" * 9000 + b"\r\n"),
+        *(b"HTTP/1.1 101 Go\r\nUpgrade: h2c\r\n\r\n", b"HTTP/1.1 401 No\r\nWWW-Authenticate: Basic\r\n"),
+    ]
+    chance = random.Random(7)
+    receiver.default = receivers.Raw(
+        lambda conn, _stop: conn.sendall(b"".join(chance.choices(pieces, k=chance.randint(0, 10))))
+    )
+
+    outcomes = [outcome for _request, outcome in client.perform([Request(receiver.url(), timeout_ms=1000)] * 500)]
+
+    assert len(outcomes) == 500
+    assert all(100 <= answer.status <= 999 and answer.headers is not None for answer in outcomes if _whole(answer))
+
+
+def _whole(outcome: Response | HttpFault) -> TypeGuard[Response]:
+    return isinstance(outcome, Response)
 
 
 @pytest.mark.parametrize("script", [receivers.hang(), receivers.drip_headers(), receivers.drip_body()])
@@ -280,7 +312,7 @@ def test_a_url_that_is_none_is_a_fault(client: HttpClient, url: str) -> None:
     assert fault_of(client, url).code == "invalid_url"
 
 
-@pytest.mark.parametrize("header", [("x", "a\r\nb: c"), ("x\n", "a"), ("x", "a\0")])
+@pytest.mark.parametrize("header", [("x", "a\r\nb: c"), ("x\n", "a"), ("x", "a\0"), ("x", "\ud800")])
 def test_a_header_cannot_carry_another(receiver: HttpReceiver, client: HttpClient, header: tuple[str, str]) -> None:
     assert fault_of(client, receiver.url(), headers=[header]).code == "invalid_header"
     assert receiver.ledger == []

@@ -266,6 +266,14 @@ def test_a_bad_message_never_reaches_the_server(server: SmtpServer, provider: Sm
     assert len(server.ledger) == 1
 
 
+def test_a_bug_of_ours_harms_only_its_own_message(server: SmtpServer, provider: Smtp) -> None:
+    first, bad, last = send(provider, mail(number=1), mail(number=2, created_at=None), mail(number=3))
+
+    assert isinstance(bad.outcome, AttributeError)
+    assert isinstance(first.outcome, Accepted)
+    assert isinstance(last.outcome, Accepted)
+
+
 def test_a_non_ascii_mailbox_goes_to_a_server_that_can(server: SmtpServer, provider: Smtp) -> None:
     assert isinstance(outcome(provider, mail("用户 <用户@例え.jp>")), Accepted)
     assert server.ledger[0].recipients == ("用户@xn--r8jz45g.jp",)

@@ -121,6 +121,7 @@ def test_a_stranger_verifies_what_came_off_the_wire(receiver: HttpReceiver, prov
     assert got.headers["content-type"] == "application/json"
     assert got.headers["webhook-id"] == ID
     assert got.headers["x-shop"] == "42"
+    assert got.raw_head.lower().count(b"user-agent: tidings\r\n") == got.raw_head.lower().count(b"user-agent") == 1
     assert isinstance(result, Accepted)
     assert result.status is DeliveryStatus.DELIVERED
 
@@ -269,6 +270,7 @@ def test_an_inner_address_is_refused_and_not_described(receiver: HttpReceiver) -
         {"headers": {"webhook-id": "other"}},
         {"headers": {"Host": "inner"}},
         {"headers": {"x": "a\r\nb: c"}},
+        {"headers": {"x": "\ud800"}},
     ],
 )
 def test_what_no_try_can_heal_fails_for_good_and_alone(
@@ -310,6 +312,15 @@ def _renamed(fields: dict[str, Any]) -> dict[str, Any]:
 def test_a_reserved_or_broken_header_is_refused(name: str, value: str) -> None:
     with pytest.raises(ValueError, match="header"):
         check_header(name, value)
+
+
+def test_a_bug_of_ours_harms_only_its_own_message(receiver: HttpReceiver, provider: StandardWebhook) -> None:
+    bad, good = hook(receiver.url(), headers=None), hook(receiver.url())
+
+    results = send(provider, bad, good)
+
+    assert isinstance(results[0].outcome, AttributeError)
+    assert isinstance(results[1].outcome, Accepted)
 
 
 def test_a_message_without_secrets_goes_unsigned(receiver: HttpReceiver, provider: StandardWebhook) -> None:
