@@ -28,7 +28,7 @@ from app import wiring
 from app.clock import Clock
 from app.config import Settings
 from app.core.runtime import Runtime
-from app.entrypoints import api, callbacks, health
+from app.entrypoints import api, callbacks, health, web
 from app.logs import configure_logs
 from app.wiring import make_runtime
 
@@ -54,4 +54,5 @@ def create_app(
     api.install(app, runtime)
     callbacks.install(app, runtime)
     health.install(app)
+    web.install(app, runtime)
     return app
