@@ -5,12 +5,39 @@ from __future__ import annotations
 from flask import Flask
 
 from app.core.runtime import Runtime
-from app.entrypoints.api import api_keys, gate, openapi, problems
+from app.entrypoints.api import (
+    api_keys,
+    deliveries,
+    events,
+    gate,
+    notifications,
+    openapi,
+    preferences,
+    problems,
+    recipients,
+    rules,
+    send,
+    signing_keys,
+    templates,
+    webhooks,
+)
 from app.entrypoints.api.common import EXTENSION, ApiBlueprint, Doors
 from app.entrypoints.api.limits import RateLimiter
 from app.entrypoints.auth import Authenticator
 
-BLUEPRINTS: tuple[ApiBlueprint, ...] = (api_keys.blp,)
+BLUEPRINTS: tuple[ApiBlueprint, ...] = (
+    events.blp,
+    send.blp,
+    notifications.blp,
+    preferences.blp,
+    deliveries.blp,
+    recipients.blp,
+    rules.blp,
+    templates.blp,
+    webhooks.blp,
+    api_keys.blp,
+    signing_keys.blp,
+)
 
 
 def install(app: Flask, runtime: Runtime) -> Doors:

@@ -37,15 +37,19 @@ class TemplateQuery(PageQuery):
     channel = channel()
 
 
+def _part(channels: str) -> fields.String:
+    return text(_MOST, least=0, allow_none=True, metadata={"description": f"For {channels}."})
+
+
 class PartsIn(ApiSchema):
     """The parts of a message in Handlebars. Which there are depends on the channel."""
 
-    subject = text(_MOST, least=0, allow_none=True, metadata={"description": "email"})
-    text = text(_MOST, least=0, allow_none=True, metadata={"description": "email, sms, in_app"})
-    html = text(_MOST, least=0, allow_none=True, metadata={"description": "email"})
-    title = text(_MOST, least=0, allow_none=True, metadata={"description": "in_app"})
-    actionUrl = text(_MOST, least=0, allow_none=True, metadata={"description": "in_app"})  # noqa: N815
-    payload = text(_MOST, least=0, allow_none=True, metadata={"description": "webhook: JSON"})
+    subject = _part("email")
+    text = _part("email, sms and in_app")
+    html = _part("email")
+    title = _part("in_app")
+    actionUrl = _part("in_app")  # noqa: N815
+    payload = _part("webhook; JSON when it is rendered")
 
 
 class TemplateIn(PartsIn):
