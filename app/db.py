@@ -29,7 +29,6 @@ class Purpose(StrEnum):
 
     AUTHENTICATE = "authenticate"
     CALLBACK = "callback"
-    SIGNED_LINK = "signed_link"
     CLAIM = "claim"
     SWEEP = "sweep"
     MIGRATE = "migrate"

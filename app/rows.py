@@ -66,7 +66,7 @@ def _insert_statement(table: Table, names: tuple[str, ...], postgres: bool) -> T
     columns = ", ".join(names)
     spec = tuple((name, _type_name(table.c[name].type)) for name in names)
     return text(
-        f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {source(spec, postgres)} WHERE true"  # noqa: S608
+        f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {source(spec, postgres)} WHERE true"
         " ON CONFLICT DO NOTHING RETURNING id"
     )
 
@@ -81,4 +81,4 @@ def source(spec: Iterable[tuple[str, str]], postgres: bool) -> str:
         columns = ", ".join(f"{name} {kind}" for name, kind in spec)
         return f"jsonb_to_recordset(CAST(:rows AS jsonb)) AS r({columns})"
     columns = ", ".join(f"json_extract(value, '$.{name}') AS {name}" for name, _ in spec)
-    return f"(SELECT {columns} FROM json_each(:rows)) AS r"  # noqa: S608
+    return f"(SELECT {columns} FROM json_each(:rows)) AS r"

@@ -82,7 +82,7 @@ def make_partitions(connection: Connection, now: datetime) -> None:
 
 def _default_holds(connection: Connection, table: str, start: datetime, end: datetime) -> bool:
     apply_scope(system(Purpose.MIGRATE), connection)
-    query = text(f"SELECT EXISTS (SELECT 1 FROM {table} WHERE id >= :start AND id < :end)")  # noqa: S608
+    query = text(f"SELECT EXISTS (SELECT 1 FROM {table} WHERE id >= :start AND id < :end)")
     return bool(connection.execute(query, {"start": first_id_of(start), "end": first_id_of(end)}).scalar())
 
 

@@ -129,7 +129,8 @@ def _prune(session: Session, now: datetime) -> None:
 def _count(session: Session) -> None:
     counted = session.execute(
         text(
-            "SELECT status, count(*) AS waiting FROM notification_logs WHERE status IN ('pending', 'sending') GROUP BY status"
+            "SELECT status, count(*) AS waiting FROM notification_logs"
+            " WHERE status IN ('pending', 'sending') GROUP BY status"
         )
     )
     found = {row.status: row.waiting for row in counted}

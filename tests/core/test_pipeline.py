@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import update
 
 from app.config import Settings
 from app.core import pipeline
@@ -14,7 +13,7 @@ from app.core.outbox import Lane
 from app.core.pipeline import DirectSend, EventInput
 from app.core.runtime import Runtime
 from app.db import tenant
-from app.models import Attempt, Delivery, Event, InAppNotification, Rule, WebhookAttempt, WebhookConfiguration
+from app.models import Attempt, Delivery, Event, InAppNotification, Rule, WebhookAttempt
 from providers.contract import Channel
 from tests.core.helpers import ADA, ORDER, accept, add_endpoint, drain, keep_only, rows_of
 from tests.servers.http import Answer, HttpReceiver
