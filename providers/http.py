@@ -68,9 +68,14 @@ class HttpClient:
         engine = self._take()
         try:
             yield from engine.run(iter(requests), deadline)
-        finally:
+        except GeneratorExit:
             engine.abandon()
             self._give_back(engine)
+            raise
+        except BaseException:
+            engine.close()
+            raise
+        self._give_back(engine)
 
     def one(self, request: Request) -> Response:
         """Do one and wait for it. Raises HttpFault."""

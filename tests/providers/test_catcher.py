@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -136,24 +135,16 @@ def test_a_directory_that_takes_nothing_is_tried_again(tmp_path: Path) -> None:
     assert (result.code, result.loud) == ("storage_failed", True)
 
 
-def test_a_full_disk_is_tried_again_and_leaves_no_piece() -> None:
-    # /dev/full is the kernel's own full disk.
-    store = CatcherStore("/dev/shm/" + f"tidings-test-{os.getpid()}")
-    directory = Path(store._directory)
-    directory.mkdir()
-    try:
-        kept = CaughtMessage(store.new_id(), "sms", "", "d", "", "")
-        (directory / f"{kept.id}.part").symlink_to("/dev/full")
+def test_a_full_disk_is_tried_again_and_leaves_no_piece(tmp_path: Path) -> None:
+    store = CatcherStore(tmp_path)
+    kept = CaughtMessage(store.new_id(), "sms", "", "d", "", "")
+    (tmp_path / f"{kept.id}.part").symlink_to("/dev/full")  # the kernel's own full disk
 
-        with pytest.raises(RetryableError) as refused:
-            store.add(kept)
+    with pytest.raises(RetryableError) as refused:
+        store.add(kept)
 
-        assert refused.value.code == "disk_full"
-        assert list(directory.iterdir()) == []
-    finally:
-        for left in directory.iterdir():
-            left.unlink()
-        directory.rmdir()
+    assert refused.value.code == "disk_full"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_many_threads_write_and_read_at_once(store: CatcherStore) -> None:

@@ -375,6 +375,19 @@ def test_a_caller_that_stops_listening_leaves_a_client_that_works(receiver: Http
     assert client.one(Request(receiver.url())).status == 200
 
 
+def test_a_source_of_requests_that_breaks_leaves_a_client_that_works(
+    receiver: HttpReceiver, client: HttpClient
+) -> None:
+    def broken() -> Iterator[Request]:
+        yield Request(receiver.url())
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        list(client.perform(broken()))
+
+    assert client.one(Request(receiver.url())).status == 200
+
+
 def test_a_call_within_a_call_is_served(receiver: HttpReceiver, client: HttpClient) -> None:
     for _request, _outcome in client.perform([Request(receiver.url())] * 3):
         assert client.one(Request(receiver.url("/inner"))).status == 200
