@@ -61,8 +61,8 @@ class Response:
 
     @property
     def text(self) -> str:
-        """The kept body as text; what is not UTF-8 is replaced."""
-        return self.body.decode("utf-8", "replace")
+        """The kept body as text; what is not UTF-8, and NUL, which databases refuse, is replaced."""
+        return self.body.decode("utf-8", "replace").replace("\0", "\ufffd")
 
 
 class HttpFault(Exception):  # noqa: N818 - a fault of the exchange, not of ours

@@ -163,7 +163,7 @@ class Session:
             yield self._reply(*smtp.getreply())
 
     def _reply(self, code: int, text: bytes) -> tuple[int, str]:
-        shown = text.decode("utf-8", "replace")[:_TEXT_LIMIT]
+        shown = text.decode("utf-8", "replace").replace("\0", "\ufffd")[:_TEXT_LIMIT]
         if code in (421, -1):
             error = RetryableError(f"smtp_{code}" if code > 0 else "connection_reset", shown, _facts(code, shown))
             raise Dropped(error, at_once=True)

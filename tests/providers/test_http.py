@@ -40,7 +40,7 @@ def fault_of(client: HttpClient, url: str, timeout_ms: int | None = None, **fiel
 
 
 def test_an_exchange_goes_out_as_given_and_tells_its_facts(receiver: HttpReceiver, client: HttpClient) -> None:
-    receiver.on("/hook", Answer(201, {"X-Thing": "a", "x-thing": "b"}, b"caf\xe9"))
+    receiver.on("/hook", Answer(201, {"X-Thing": "a", "x-thing": "b"}, b"caf\xe9\0"))
 
     answer = client.one(Request(receiver.url("/hook?a=1"), b'{"x":"\xc3\xa9"}', [("Content-Type", "application/json")]))
 
@@ -51,7 +51,8 @@ def test_an_exchange_goes_out_as_given_and_tells_its_facts(receiver: HttpReceive
     assert got.headers["host"] == f"127.0.0.1:{receiver.port}"
     assert "expect" not in got.headers
     assert "accept-encoding" not in got.headers
-    assert (answer.status, answer.body, answer.text) == (201, b"caf\xe9", "caf\ufffd")
+    assert (answer.status, answer.body, answer.text) == (201, b"caf\xe9\0", "caf\ufffd\ufffd")
+    assert answer.headers["x-thing"] == "a, b"
     assert answer.peer == f"127.0.0.1:{receiver.port}"
     assert set(answer.times) == {"dns", "connect", "tls", "firstByte", "total"}
     assert not answer.truncated
