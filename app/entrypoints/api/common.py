@@ -123,10 +123,10 @@ def person_of(query: dict[str, Any]) -> tuple[str, Scope]:
     return named, person(who.tenant_id, named)
 
 
-def shown_once(record: Base, **secrets: Any) -> dict[str, Any]:
-    """A record's columns with secrets beside them, for the answer that shows them."""
+def shown_once(record: Base, **more: Any) -> dict[str, Any]:
+    """A record's columns with more beside them: a secret that is shown once, what belongs to it."""
     columns: Any = inspect(type(record)).column_attrs
-    return {**{column.key: getattr(record, column.key) for column in columns}, **secrets}
+    return {**{column.key: getattr(record, column.key) for column in columns}, **more}
 
 
 def deleted() -> Response:

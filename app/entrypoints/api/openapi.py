@@ -11,9 +11,10 @@ from typing import Any
 import flask_swagger_ui
 from flask import Blueprint, Flask, Response, send_from_directory
 from flask_smorest import Api
-from marshmallow import Schema, fields
+from marshmallow import fields
 
 from app.entrypoints.api import problems
+from app.entrypoints.api.schemas import ApiSchema, FieldFault
 
 _ASSETS = Path(flask_swagger_ui.__file__).parent / "dist"
 _SERVED = frozenset({"swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png", "index.css"})
@@ -49,14 +50,7 @@ Services authenticate with an API key, people with a token that a service signed
 """
 
 
-class FieldFaultSchema(Schema):
-    """One field that is wrong."""
-
-    field = fields.String(required=True, metadata={"description": "Path of the field, as `recipients.0.email`."})
-    message = fields.String(required=True)
-
-
-class ProblemSchema(Schema):
+class Problem(ApiSchema):
     """A fault, by RFC 9457."""
 
     type = fields.String(required=True)
@@ -64,14 +58,14 @@ class ProblemSchema(Schema):
     status = fields.Integer(required=True)
     detail = fields.String(required=True)
     code = fields.String(required=True, metadata={"description": "Stable; meant for machines."})
-    errors = fields.List(fields.Nested(FieldFaultSchema))
-    request_id = fields.String(data_key="requestId")
+    errors = fields.List(fields.Nested(FieldFault))
+    request_id = fields.String(metadata={"description": "Only for faults of ours: what to look for in the log."})
 
 
 class TidingsApi(Api):  # type: ignore[misc]
     """flask-smorest's Api with our faults."""
 
-    ERROR_SCHEMA = ProblemSchema
+    ERROR_SCHEMA = Problem
 
     def _register_error_handlers(self) -> None:
         """None: `problems` has registered ours."""

@@ -96,7 +96,9 @@ class Parser(FlaskParser):
 
     def handle_error(self, error: ma.ValidationError, *_args: Any, **_kwargs: Any) -> NoReturn:
         """The schema's complaints as one InvalidError."""
-        raise InvalidError(flatten(error.messages))
+        by_location: Any = error.messages
+        (messages,) = by_location.values()
+        raise InvalidError(flatten(messages))
 
 
 def flatten(messages: Any, path: str = "") -> dict[str, str]:

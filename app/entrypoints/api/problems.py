@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 import structlog
-from flask import Flask, Response, g, json
+from flask import Flask, Response, g
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
@@ -75,6 +76,7 @@ def problem(
         body["errors"] = [{"field": field, "message": message} for field, message in errors.items()]
     if status >= 500:
         body["requestId"] = g.get("request_id", "")
+    # Plain ASCII: a field's name may be what nothing else could encode.
     return Response(json.dumps(body), status, dict(headers or {}), mimetype=MEDIA_TYPE)
 
 

@@ -117,8 +117,14 @@ def event_type(**options: Any) -> fields.String:
 
 
 def user_id(**options: Any) -> fields.String:
-    """The caller's own name for a person."""
-    return text(255, **options)
+    """The caller's own name for a person: 1 to 255 printable characters."""
+    length = validate.Length(1, 255, error="must be 1 to 255 characters long")
+    return fields.String(validate=[length, _printable], error_messages={"invalid": "is not text"}, **options)
+
+
+def _printable(value: str) -> None:
+    if not value.isprintable():
+        raise ValidationError("holds a control character")
 
 
 def channel(**options: Any) -> fields.String:
@@ -134,6 +140,13 @@ def secret(**options: Any) -> fields.String:
 def secrets_of(schema: Schema) -> frozenset[str]:
     """The JSON names of a schema's secret fields."""
     return frozenset(str(f.data_key) for f in schema.fields.values() if f.metadata.get("secret"))
+
+
+class FieldFault(ApiSchema):
+    """One field that is wrong."""
+
+    field = fields.String(required=True, metadata={"description": "Path of the field, as `recipients.0.email`."})
+    message = fields.String(required=True)
 
 
 class PageQuery(ApiSchema):

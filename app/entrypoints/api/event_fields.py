@@ -1,0 +1,147 @@
+"""What an event looks like when it comes in: its schema, and the fields that are only its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import request
+from marshmallow import Schema, ValidationError, fields, post_load
+
+from app import rows
+from app.core import recipients
+from app.core.events import MAX_DATA_BYTES
+from app.core.pipeline import EventInput
+from app.entrypoints.api.common import runtime
+from app.entrypoints.api.parsing import faults_of, flatten
+from app.entrypoints.api.schemas import ApiSchema, JsonObject, Time, event_type, user_id
+from app.errors import InvalidError
+
+MAX_BATCH = 1_000
+_PERSON = {
+    "userId": "user_id",
+    "name": "name",
+    "email": "email",
+    "phone": "phone",
+    "locale": "locale",
+    "timeZone": "time_zone",
+    "attributes": "attributes",
+}
+_PERSON_SPEC: dict[str, Any] = {
+    "type": "object",
+    "required": ["userId"],
+    "additionalProperties": False,
+    "properties": {
+        **{name: {"type": ["string", "null"]} for name in _PERSON if name not in ("userId", "attributes")},
+        "userId": {"type": "string", "minLength": 1, "maxLength": recipients.MAX_USER_ID},
+        "attributes": {"type": ["object", "null"]},
+    },
+}
+
+
+class RecipientList(fields.Field[tuple[list[str], list[dict[str, Any]]]]):
+    """People by their ids, or inline, mixed: (ids, people to be saved)."""
+
+    def __init__(self) -> None:
+        text = {"type": "string", "minLength": 1, "maxLength": recipients.MAX_USER_ID}
+        about = "User ids, or people, who are saved: absent fields stay as they are, null clears."
+        metadata = {"type": "array", "items": {"anyOf": [text, _PERSON_SPEC]}, "description": about}
+        super().__init__(metadata=metadata)
+
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> tuple[list[str], list[dict[str, Any]]]:
+        if not isinstance(value, list):
+            raise ValidationError("is not a list")
+        most = runtime().settings.max_recipients
+        if len(value) > most:
+            raise ValidationError(f"names more than {most} recipients")
+        ids: list[str] = []
+        people: list[dict[str, Any]] = []
+        faults: dict[str, str] = {}
+        for index, item in enumerate(value):
+            try:
+                if isinstance(item, str):
+                    ids.append(_id(item, str(index)))
+                else:
+                    people.append(_person(item, index))
+            except InvalidError as error:
+                faults.update(error.fields)
+        if faults:
+            raise ValidationError({path: [why] for path, why in faults.items()})
+        return ids, people
+
+
+def _person(item: Any, index: int) -> dict[str, Any]:
+    if not isinstance(item, Mapping):
+        raise InvalidError({str(index): "is neither a user id nor a person"})
+    if unknown := [name for name in item if name not in _PERSON]:
+        raise InvalidError({f"{index}.{unknown[0]}": "is not known"})
+    if "userId" not in item:
+        raise InvalidError({f"{index}.userId": "is required"})
+    return recipients.checked({_PERSON[name]: value for name, value in item.items()}, f"{index}.")
+
+
+class EventIn(ApiSchema):
+    """Something that happened. Without `userId` and `recipients` only webhooks hear of it."""
+
+    event_type = event_type(required=True)
+    user_id = user_id(metadata={"description": "The one person it is about."})
+    recipients = RecipientList()
+    data = JsonObject(load_default=dict, metadata={"description": f"At most {MAX_DATA_BYTES} bytes of JSON."})
+    occurred_at = Time(metadata={"description": "Default: now."})
+
+    @post_load
+    def as_input(self, data: dict[str, Any], **_kwargs: Any) -> EventInput:
+        """What the pipeline takes."""
+        # Only a request that is larger than the limit can hold data that are.
+        large = (request.content_length or MAX_DATA_BYTES) >= MAX_DATA_BYTES
+        if large and len(rows.dumps(data["data"]).encode()) > MAX_DATA_BYTES:
+            raise ValidationError({"data": [f"is more than {MAX_DATA_BYTES} bytes of JSON"]})
+        ids, people = data.get("recipients", ((), ()))
+        if "user_id" in data:
+            ids = [data["user_id"], *ids]
+        return EventInput(data["event_type"], data["data"], tuple(ids), tuple(people), data.get("occurred_at"))
+
+
+def _id(found: str, path: str) -> str:
+    try:
+        return str(recipients.checked({"user_id": found})["user_id"])
+    except InvalidError as error:
+        raise InvalidError({path: next(iter(error.fields.values()))}) from None
+
+
+_event: Schema = EventIn()
+
+
+class JudgedList(fields.Field[tuple[dict[int, EventInput], dict[int, dict[str, str]]]]):
+    """Events, each judged alone: ({index: event}, {index: {path: what is wrong}})."""
+
+    def __init__(self) -> None:
+        reference = {"$ref": "#/components/schemas/EventIn"}
+        metadata = {"type": "array", "items": reference, "minItems": 1, "maxItems": MAX_BATCH}
+        super().__init__(required=True, metadata=metadata)
+
+    def _deserialize(
+        self, value: Any, *_args: Any, **_kwargs: Any
+    ) -> tuple[dict[int, EventInput], dict[int, dict[str, str]]]:
+        if not isinstance(value, list) or not 1 <= len(value) <= MAX_BATCH:
+            raise ValidationError(f"is not a list of 1 to {MAX_BATCH} events")
+        good: dict[int, EventInput] = {}
+        bad: dict[int, dict[str, str]] = {}
+        for index, item in enumerate(value):
+            try:
+                faults = faults_of(item)
+                if faults:
+                    bad[index] = faults
+                else:
+                    good[index] = _event.load(item)
+            except ValidationError as error:
+                bad[index] = flatten(error.messages)
+        return good, bad
+
+
+class BatchIn(ApiSchema):
+    """Up to a thousand events."""
+
+    judges_alone = True  # one bad number must not refuse the other events
+
+    events = JudgedList()

@@ -1,0 +1,147 @@
+"""Events: something happened; the rules decide who hears of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import fields
+from sqlalchemy.orm import Session
+
+from app.core import events, pipeline
+from app.core.deliveries import records
+from app.entrypoints.api.common import ApiBlueprint, caller, runtime, transaction
+from app.entrypoints.api.deliveries import DeliveryOut
+from app.entrypoints.api.event_fields import BatchIn, EventIn
+from app.entrypoints.api.schemas import ApiSchema, FieldFault, PageQuery, Time, choice, cursor, event_type, page_of
+from app.errors import InvalidError
+from app.models import Event
+from app.paging import Cursor, Page
+
+MAX_DELIVERIES_SHOWN = 200
+
+blp = ApiBlueprint(
+    "events", __name__, url_prefix="/api/events", scope="events", group="events", description="What happened."
+)
+
+
+class EventAccepted(ApiSchema):
+    """The event is written down; everything else follows by itself."""
+
+    id = fields.String(required=True)
+    status = fields.String(required=True)
+
+
+class BatchItem(ApiSchema):
+    """An event of the batch that was accepted."""
+
+    index = fields.Integer(required=True)
+    id = fields.String(required=True)
+
+
+class BatchFault(ApiSchema):
+    """An event of the batch that was refused."""
+
+    index = fields.Integer(required=True)
+    code = fields.String(required=True)
+    errors = fields.List(fields.Nested(FieldFault), required=True)
+
+
+class BatchAccepted(ApiSchema):
+    """What became of each event."""
+
+    items = fields.List(fields.Nested(BatchItem), required=True)
+    errors = fields.List(fields.Nested(BatchFault), required=True)
+
+
+class EventFilter(PageQuery):
+    """Which events."""
+
+    event_type = event_type()
+    status = choice(*events.STATUSES)
+    since = Time(metadata={"description": "Accepted at or after."})
+    until = Time(metadata={"description": "Accepted before."})
+
+
+class EventOut(ApiSchema):
+    """An event, without its data."""
+
+    id = fields.String(required=True)
+    event_type = fields.String(required=True)
+    status = fields.String(required=True)
+    test = fields.Boolean(required=True)
+    occurred_at = Time(required=True)
+    created_at = Time(required=True)
+    planned_at = Time(allow_none=True)
+    error = fields.String(allow_none=True)
+
+
+class NoteOut(ApiSchema):
+    """Why a rule was passed over, and for how many people."""
+
+    rule_id = fields.String(attribute="ruleId", allow_none=True)
+    reason = fields.String()
+    count = fields.Integer()
+
+
+class EventWhole(EventOut):
+    """An event with what came of it. `deliveries` are the newest ones; all: GET /api/deliveries?eventId=."""
+
+    data = fields.Dict(required=True)
+    user_ids = fields.List(fields.String(), required=True)
+    notes = fields.List(fields.Nested(NoteOut), required=True)
+    delivery_counts = fields.Dict(keys=fields.String(), values=fields.Integer(), required=True)
+    deliveries = fields.List(fields.Nested(DeliveryOut), required=True)
+
+
+@blp.route("", methods=["POST"])
+@blp.arguments(EventIn)
+@blp.creates(202, EventAccepted)
+def post_event(session: Session, event: pipeline.EventInput) -> dict[str, Any]:
+    """Post one event."""
+    who = caller()
+    ids = pipeline.accept_events(session, runtime(), who.tenant_id, [event], test=who.test)
+    return {"id": ids[0], "status": "received"}
+
+
+@blp.route("/batch", methods=["POST"])
+@blp.arguments(BatchIn)
+@blp.creates(202, BatchAccepted)
+def post_events(session: Session, batch: dict[str, Any]) -> dict[str, Any]:
+    """Post up to a thousand events. Each is judged alone; when all are bad the answer is a 422."""
+    good, bad = batch["events"]
+    if not good:
+        raise InvalidError({f"events.{i}.{path}": why for i, faults in bad.items() for path, why in faults.items()})
+    who = caller()
+    ids = pipeline.accept_events(session, runtime(), who.tenant_id, list(good.values()), test=who.test)
+    faults = [
+        {
+            "index": index,
+            "code": InvalidError.code,
+            "errors": [{"field": path, "message": why} for path, why in found.items()],
+        }
+        for index, found in bad.items()
+    ]
+    items = [{"index": index, "id": event_id} for index, event_id in zip(good, ids, strict=True)]
+    return {"items": items, "errors": faults}
+
+
+@blp.route("")
+@blp.arguments(EventFilter, location="query")
+@blp.response(200, page_of(EventOut))
+def list_events(query: dict[str, Any]) -> Page[Event]:
+    """List events, newest first."""
+    at = cursor(query)
+    with transaction(read_only=True) as session:
+        return events.search(session, caller().tenant_id, at, **query)
+
+
+@blp.route("/<event_id>")
+@blp.response(200, EventWhole)
+def get_event(event_id: str) -> dict[str, Any]:
+    """Read one event with its deliveries and the reasons of rules that were passed over."""
+    tenant_id = caller().tenant_id
+    with transaction(read_only=True) as session:
+        found = events.get(session, tenant_id, event_id)
+        shown = {name: getattr(found, name) for name in (*EventOut().fields, "data", "user_ids", "notes")}
+        newest = records.search(session, tenant_id, Cursor(MAX_DELIVERIES_SHOWN), event_id=found.id).items
+        return shown | {"delivery_counts": records.counts(session, tenant_id, found.id), "deliveries": newest}

@@ -1,0 +1,148 @@
+"""Direct sends: words that the caller wrote, on the same road as every other delivery."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from marshmallow import ValidationError, fields, post_load, validates_schema
+from sqlalchemy.orm import Session
+
+from app.core import inbox, pipeline
+from app.core.deliveries import records
+from app.entrypoints.api.common import ApiBlueprint, caller, runtime
+from app.entrypoints.api.deliveries import DeliveriesOut
+from app.entrypoints.api.schemas import ApiSchema, choice, event_type, user_id
+from app.entrypoints.api.schemas import text as words
+from app.entrypoints.api.send_fields import MAX_TO, Attachments, Headers, Link, Mailbox, OneOrMany, Phone, TargetUrl
+from providers.contract import Channel
+
+MAX_TEXT = 1_000_000
+MAX_SMS = 1_600
+MAX_TITLE = 255
+MAX_MESSAGE = 10_000
+MAX_COPIES = 50
+
+blp = ApiBlueprint(
+    "send", __name__, url_prefix="/api/send", scope="send", group="send", description="Send what you wrote, now."
+)
+
+
+class SendIn(ApiSchema):
+    """What all direct sends share. With `userId` and `eventType` the person's preferences count."""
+
+    user_id = user_id()
+    event_type = event_type()
+
+
+class EmailIn(SendIn):
+    """An email. Each address of `to` gets one of its own; `cc` and `bcc` ride on the first."""
+
+    to = OneOrMany(Mailbox(), MAX_TO, required=True)
+    subject = words(998, pattern=r"^[^\r\n]*\Z", hint="holds a line break", required=True)
+    text = words(MAX_TEXT, least=0)
+    html = words(MAX_TEXT, least=0)
+    sender = Mailbox(data_key="from")
+    reply_to = Mailbox()
+    cc = OneOrMany(Mailbox(), MAX_COPIES)
+    bcc = OneOrMany(Mailbox(), MAX_COPIES)
+    attachments = Attachments()
+    headers = Headers()
+
+    @validates_schema
+    def _has_words(self, data: dict[str, Any], **_kwargs: Any) -> None:
+        if not data.get("text") and not data.get("html"):
+            raise ValidationError("is required, unless html is there", "text")
+
+    @post_load
+    def as_send(self, data: dict[str, Any], **_kwargs: Any) -> pipeline.DirectSend:
+        """What the pipeline takes."""
+        parts = {"replyTo": data.get("reply_to")}
+        names = ("subject", "text", "html", "sender", "cc", "bcc", "attachments", "headers")
+        parts.update({name: data.get(name) for name in names})
+        return _direct(Channel.EMAIL, data["to"], {name: value for name, value in parts.items() if value}, data)
+
+
+class SmsIn(SendIn):
+    """A short message. Each number of `to` gets one."""
+
+    to = OneOrMany(Phone(), MAX_TO, required=True)
+    message = words(MAX_SMS, required=True)
+
+    @post_load
+    def as_send(self, data: dict[str, Any], **_kwargs: Any) -> pipeline.DirectSend:
+        """What the pipeline takes."""
+        return _direct(Channel.SMS, data["to"], {"text": data["message"]}, data)
+
+
+class WebhookIn(SendIn):
+    """A call of a URL. The payload is sent as it stands, signed with the tenant's own webhook secret."""
+
+    url = TargetUrl(required=True)
+    payload = fields.Raw(required=True, allow_none=True, metadata={"description": "Any JSON."})
+
+    @post_load
+    def as_send(self, data: dict[str, Any], **_kwargs: Any) -> pipeline.DirectSend:
+        """What the pipeline takes."""
+        payload = json.dumps(data["payload"], ensure_ascii=False, separators=(",", ":"))
+        return _direct(Channel.WEBHOOK, [data["url"]], {"payload": payload}, data)
+
+
+class InAppIn(SendIn):
+    """An item of a person's list."""
+
+    user_id = user_id(required=True)
+    title = words(MAX_TITLE, required=True)
+    message = words(MAX_MESSAGE, required=True)
+    type = choice(*inbox.TYPES, load_default="info")
+    action_url = Link(metadata={"description": "A path such as /orders/7, or http(s)."})
+
+    @post_load
+    def as_send(self, data: dict[str, Any], **_kwargs: Any) -> pipeline.DirectSend:
+        """What the pipeline takes."""
+        parts = {"title": data["title"], "text": data["message"], "type": data["type"]}
+        if "action_url" in data:
+            parts["actionUrl"] = data["action_url"]
+        return _direct(Channel.IN_APP, [data["user_id"]], parts, data)
+
+
+def _direct(channel: Channel, to: list[str], parts: dict[str, Any], data: dict[str, Any]) -> pipeline.DirectSend:
+    return pipeline.DirectSend(channel, tuple(to), parts, data.get("user_id"), data.get("event_type"), caller().test)
+
+
+def _send(session: Session, message: pipeline.DirectSend) -> dict[str, Any]:
+    tenant_id = caller().tenant_id
+    ids = pipeline.send_direct(session, runtime(), tenant_id, message)
+    return {"deliveries": records.these(session, tenant_id, ids)}
+
+
+@blp.route("/email", methods=["POST"])
+@blp.arguments(EmailIn)
+@blp.creates(202, DeliveriesOut)
+def send_email(session: Session, message: pipeline.DirectSend) -> dict[str, Any]:
+    """Send an email."""
+    return _send(session, message)
+
+
+@blp.route("/sms", methods=["POST"])
+@blp.arguments(SmsIn)
+@blp.creates(202, DeliveriesOut)
+def send_sms(session: Session, message: pipeline.DirectSend) -> dict[str, Any]:
+    """Send an SMS."""
+    return _send(session, message)
+
+
+@blp.route("/webhook", methods=["POST"])
+@blp.arguments(WebhookIn)
+@blp.creates(202, DeliveriesOut)
+def send_webhook(session: Session, message: pipeline.DirectSend) -> dict[str, Any]:
+    """Call a URL."""
+    return _send(session, message)
+
+
+@blp.route("/in-app", methods=["POST"])
+@blp.arguments(InAppIn)
+@blp.creates(202, DeliveriesOut)
+def send_in_app(session: Session, message: pipeline.DirectSend) -> dict[str, Any]:
+    """Put an item into a person's list."""
+    return _send(session, message)
