@@ -281,6 +281,14 @@ def test_a_wrong_signature_is_refused(signature: str) -> None:
         Twilio("AC1", "12345", FROM).parse_status("https://mycompany.com/myapp.php?foo=1&bar=2", PARAMS, signature)
 
 
+def test_without_a_token_no_callback_is_believed() -> None:
+    provider, url = Twilio("AC1", "", FROM), "https://x.example/s?delivery=d1"
+    params = {"MessageSid": "SM1", "MessageStatus": "delivered"}
+
+    with pytest.raises(InvalidSignature):
+        provider.parse_status(url, params, provider._validator.compute_signature(url, params))
+
+
 def test_a_name_with_several_values_is_signed_by_all(server: TwilioServer, provider: Twilio) -> None:
     url = "https://x.example/callbacks/twilio/status?delivery=d1"
     form = Form(MessageSid="SM1", MessageStatus="sent", Extra=["b", "a", "a"])
