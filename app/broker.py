@@ -91,7 +91,7 @@ def make_bell(redis_url: str) -> Bell:
     if not redis_url:
         return Bell(StubBroker(middleware=middleware), _LocalFlags())
     # A dead worker's messages come back after `heartbeat_timeout`, looked for at every tenth command.
-    broker = RedisBroker(
+    broker = RedisBroker(  # type: ignore[no-untyped-call]
         url=redis_url,
         middleware=middleware,
         heartbeat_timeout=10_000,

@@ -57,7 +57,7 @@ def insert(session: Session, model: type[TenantOwned], rows: Sequence[Mapping[st
     if not rows:
         return []
     table = model.__table__
-    statement = _insert_statement(table, tuple(rows[0]), is_postgres(session))  # type: ignore[arg-type]
+    statement = _insert_statement(table, tuple(rows[0]), is_postgres(session))
     return [str(found) for found in session.execute(statement, {"rows": dumps(rows)}).scalars()]
 
 

@@ -36,7 +36,7 @@ class Channels:
     @classmethod
     def from_settings(cls, settings: Settings, db: Database, clock: Clock) -> Channels:
         """What the settings ask for. Nothing is connected yet."""
-        made = {
+        made: dict[Channel, list[Provider]] = {
             Channel.EMAIL: [_EMAIL[name](settings, clock) for name in settings.email_providers],
             Channel.SMS: [_SMS[name](settings, clock) for name in settings.sms_providers],
             Channel.WEBHOOK: [StandardWebhook(http_client(settings), now=lambda: clock.now().timestamp())],

@@ -188,7 +188,9 @@ def _plan_page(
     now = runtime.clock.now()
     pages = [_page(event) for event in group]
     setting = _setting(session, runtime, tenant_id, pages, now)
-    made, finished, unfinished = [], [], []
+    made: list[dict[str, Any]] = []
+    finished: list[ClaimedEvent] = []
+    unfinished: list[ClaimedEvent] = []
     for event, page in zip(group, pages, strict=True):
         matching = rules.matching(setting.rules, event.event_type)
         subscribed = [

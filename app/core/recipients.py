@@ -113,7 +113,7 @@ def checked(fields: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 @lru_cache(maxsize=16_384)
 def email(address: str) -> str:
-    """An email address in its usual spelling. Raises ValueError. Nothing is looked up; .test, .local and localhost will do."""
+    """An email address in its usual spelling. Raises ValueError. Nothing is looked up: localhost will do."""
     try:
         found = validate_email(address, check_deliverability=False, globally_deliverable=False, allow_smtputf8=True)
     except EmailNotValidError as error:

@@ -46,7 +46,7 @@ class Api:
         _fail("\n".join(lines))
 
 
-def _with_api(command: Callable[..., Any]) -> Callable[..., Any]:
+def _with_api(command: Any) -> Any:
     command = click.option(
         "--key", envvar="TIDINGS_API_KEY", required=True, help="API key; also from TIDINGS_API_KEY."
     )(command)
@@ -154,7 +154,7 @@ def send() -> None:
 def send_email(url: str, key: str, addresses: tuple[str, ...], **parts: str | None) -> None:
     """Send an email."""
     if parts["text"] == "-":
-        parts["text"] = click.get_text_stream("stdin").read()
+        parts["text"] = sys.stdin.read()
     names = {"sender": "from", "reply_to": "replyTo"}
     given = {names.get(name, name): value for name, value in parts.items() if value}
     _show(Api(url, key).call("POST", "/api/send/email", {"to": list(addresses)} | given))

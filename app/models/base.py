@@ -91,7 +91,7 @@ class TenantOwned(Base):
     def __mapper_args__(cls) -> dict[str, Any]:
         if "__tablename__" not in cls.__dict__:
             return {}
-        columns = cls.__table__.c  # type: ignore[attr-defined]
+        columns = cls.__table__.c
         return {"primary_key": [columns.tenant_id, columns.id]}
 
 

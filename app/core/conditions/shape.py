@@ -161,8 +161,15 @@ class _Walk:
             self._call(index, token)
         elif following == "{":
             raise self._fault(token, f"messages such as {token.text}{{…}} are not known here")
-        elif self._text(index - 1) != "." or self._text(index - 2) == "":
+        elif not self._is_field(index):
             self._identifier(token)
+
+    def _is_field(self, index: int) -> bool:
+        """Whether this name stands behind the dot of a value; a dot with nothing before it starts from the roots."""
+        if self._text(index - 1) != "." or index < 2:
+            return False
+        before = self.tokens[index - 2]
+        return before.text in (")", "]", "}") or (before.kind != "sign" and before.text != "in")
 
     def _call(self, index: int, token: Token) -> None:
         if token.text not in FUNCTIONS:

@@ -74,10 +74,7 @@ def keep(session: Session, tenant_id: str, contents: Mapping[str, Parts], now: A
 
 def _read(session: Session, runtime: Runtime, tenant_id: str, claims: Sequence[Claim]) -> _Facts:
     owner = session.execute(select(Tenant.name, Tenant.webhook_secret).where(Tenant.id == tenant_id)).mappings().one()
-    kept = select(DeliveryContent.id, DeliveryContent.parts).where(
-        DeliveryContent.tenant_id == tenant_id, DeliveryContent.id.in_([claim.id for claim in claims])
-    )
-    contents = {row.id: row.parts for row in session.execute(kept)}
+    contents = _kept(session, tenant_id, claims)
     bare = [claim for claim in claims if claim.id not in contents]
     people = recipients.load(session, tenant_id, sorted({c.user_id for c in bare if c.user_id}))
     endpoints = webhooks.load(session, tenant_id, sorted({c.configuration_id for c in claims if c.configuration_id}))
@@ -89,6 +86,17 @@ def _read(session: Session, runtime: Runtime, tenant_id: str, claims: Sequence[C
         except (NotFoundError, TemplateError) as error:
             messages[key, locale] = error
     return _Facts(dict(owner), contents, _events(session, tenant_id, bare), people, endpoints, messages)
+
+
+def _kept(session: Session, tenant_id: str, claims: Sequence[Claim]) -> dict[str, Parts]:
+    """What was fixed before. An event's delivery has nothing before its first attempt."""
+    ids = [claim.id for claim in claims if claim.attempt > 1 or claim.trigger != "event"]
+    if not ids:
+        return {}
+    query = select(DeliveryContent.id, DeliveryContent.parts).where(
+        DeliveryContent.tenant_id == tenant_id, DeliveryContent.id.in_(ids)
+    )
+    return {row.id: row.parts for row in session.execute(query)}
 
 
 def _events(session: Session, tenant_id: str, claims: Sequence[Claim]) -> dict[str, Mapping[str, Any]]:
@@ -197,7 +205,9 @@ def _email(_runtime: Runtime, claim: Claim, _facts: _Facts, parts: Parts) -> Out
 
 
 def _sms(runtime: Runtime, claim: Claim, _facts: _Facts, parts: Parts) -> OutboundMessage:
-    callback = f"{runtime.settings.base_url}/callbacks/twilio/status?delivery={claim.id}"
+    # A provider can only call back to an address that the operator has made public.
+    public = runtime.settings.public_url
+    callback = f"{public}/callbacks/twilio/status?delivery={claim.id}" if public else None
     return OutboundMessage(
         claim.id,
         Channel.SMS,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
@@ -41,7 +43,12 @@ def cancel(session: Session, runtime: Runtime, tenant_id: str, delivery_id: str)
 
 
 def _move(
-    session: Session, tenant_id: str, delivery_id: str, origins: frozenset[DeliveryStatus], values: dict, what: str
+    session: Session,
+    tenant_id: str,
+    delivery_id: str,
+    origins: frozenset[DeliveryStatus],
+    values: dict[str, Any],
+    what: str,
 ) -> str:
     mine = (Delivery.tenant_id == tenant_id, Delivery.id == delivery_id)
     moved = session.execute(

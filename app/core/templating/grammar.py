@@ -39,7 +39,7 @@ _PATCHES = {
         "<digit>+:ds <fraction>:f <boundary> => ('number', (sign or u'') + u''.join(ds + f))"
     ),
     "<false>|<true>": "(<false>|<true>):b <boundary> => b",
-    "null ::= ('n' 'u' 'l' 'l')": "null ::= ('n' 'u' 'l' 'l') <boundary>",
+    "null ::= ('n' 'u' 'l' 'l') => None": "null ::= ('n' 'u' 'l' 'l') <boundary> => u'null'",
     "('u' 'n' 'd' 'e' 'f' 'i' 'n' 'e' 'd')": "('u' 'n' 'd' 'e' 'f' 'i' 'n' 'e' 'd') <boundary>",
 }
 _ADDED = r"""
@@ -199,7 +199,7 @@ def _literal_name(head: Any) -> str:
     if isinstance(value, tuple):
         number = float(value[1])
         return str(int(number)) if number.is_integer() and abs(number) < 1e21 else repr(number)
-    return {True: "true", False: "false", None: "undefined"}[value]
+    return {True: "true", False: "false", None: "undefined", "null": "null"}[value]
 
 
 def _expression(tree: Any) -> Expression:
@@ -211,7 +211,7 @@ def _expression(tree: Any) -> Expression:
         return call
     if isinstance(value, tuple):
         return Literal(value[1] if value[0] == "string" else _number(value[1]))
-    return Literal(value)
+    return Literal(None if value == "null" else value)
 
 
 def _number(text: str) -> float:

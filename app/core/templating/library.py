@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from . import limits
 from .errors import RenderError, TemplateError
@@ -39,6 +40,9 @@ def tree_of(source: str, clock: Clock) -> Program:
     return control(parse(source, clock.check))
 
 
+T = TypeVar("T")
+
+
 @dataclass
 class Sources:
     """Partials by name, and how this part of the message prints values."""
@@ -57,6 +61,10 @@ class Sources:
         emit = self._evaluator(source).root(program or tree_of(source, self.clock))
         self._finish()
         return emit
+
+    def tree(self, name: str) -> Program | None:
+        """The tree of a partial, made anew at each call."""
+        return self._inside(name, lambda: tree_of(self.sources[name], self.clock)) if name in self.sources else None
 
     def count(self) -> None:
         self.clock.count()
@@ -105,7 +113,7 @@ class Sources:
     def _evaluator(self, source: str) -> Evaluator:
         return Evaluator(self.escape, self.may_be_raw, self, lambda position, message: fault(source, position, message))
 
-    def _inside(self, name: str, work: Callable[[], Emit]) -> Emit:
+    def _inside(self, name: str, work: Callable[[], T]) -> T:
         try:
             return work()
         except TemplateError as error:

@@ -40,19 +40,19 @@ class CompiledMessage:
     def __init__(self, channel: str, parts: Mapping[str, str], partials: Mapping[str, str]) -> None:
         """Use `compile_message`, which checks and caches."""
         self.channel = channel
+        self._has_text = "text" in parts
         self._plain: list[tuple[str, Emit, Finish | None]] = []
         self._html: email_html.HtmlPart | None = None
         clock = Clock()
         for name in PARTS[channel]:
             if name in parts:
                 self._compile(name, parts[name], partials, clock)
-        self._derives_text = channel == "email" and "text" not in parts
 
     def _compile(self, name: str, source: str, partials: Mapping[str, str], clock: Clock) -> None:
         sources = Sources(partials, _ESCAPE.get((self.channel, name)), self.channel != "webhook", clock)
         try:
             if name == "html":
-                plain = Sources(partials, None, True, clock)
+                plain = None if self._has_text else Sources(partials, None, True, clock)
                 self._html = email_html.HtmlPart(source, tree_of(source, clock), sources, plain)
             else:
                 self._plain.append((name, sources.template(source), FINISH.get((self.channel, name))))
@@ -78,7 +78,7 @@ class CompiledMessage:
             if self._html:
                 part = "html"
                 rendered["html"] = self._html.html(frame)
-                if self._derives_text:
+                if not self._has_text:
                     rendered["text"] = self._html.text(frame, rendered["html"])
         except RenderError as error:
             error.part = part

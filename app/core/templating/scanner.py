@@ -175,7 +175,8 @@ class _Scanner:
         source = self.source
         position = inside + 1
         if source.startswith("--", position):
-            while (position := source.find("--", position + (position == inside + 1) * 2)) >= 0:
+            # {{!--}} is a whole comment: the dashes that open it may close it.
+            while (position := source.find("--", position)) >= 0:
                 for close, right in (("--}}", False), ("--~}}", True)):
                     if source.startswith(close, position):
                         self.tokens.append(Tag("comment", "", start, inside, (left, right)))

@@ -170,6 +170,8 @@ class _Parser:
             _last_block(inverse).close_strip = close.strip
         first: Program | None = program
         if tag.kind == "open_inverse":
+            if inverse and inverse.chained:
+                raise fault(self.source, tag.position, "A block that starts with ^ can have an else, but no else if")
             first, inverse = inverse, program
         return Block(kind, call, tag.position, first, inverse, tag.strip, inverse_strip, close.strip)
 

@@ -12,6 +12,8 @@ import css_inline
 
 from .. import limits
 from ..errors import RenderError
+from .flat import PLACE, Flat, NotStaticError
+from .proof import prove
 from .tokens import VOID, Mark, marks
 
 _NUMBER = "data-tidings-tag"
@@ -28,7 +30,7 @@ Edit = tuple[int, int, str]
 
 def inline(html: str) -> str:
     """The HTML with its style sheets in `style` attributes; rules for media and states stay in one `<style>`."""
-    return apply(html, edits(html))
+    return apply(html, edits(html, marks(html)))
 
 
 def apply(html: str, changes: list[Edit]) -> str:
@@ -40,9 +42,18 @@ def apply(html: str, changes: list[Edit]) -> str:
     return "".join(pieces) + html[position:]
 
 
-def edits(html: str, found: list[Mark] | None = None) -> list[Edit]:
-    """What inlining changes. Raises RenderError for HTML that is too large or too deep to be looked at."""
-    found = marks(html) if found is None else found
+def inline_flat(flat: Flat) -> str:
+    """The same for a template written out. Raises NotStaticError if the data could change what is inlined."""
+    found = marks(flat.html)
+    parents = prove(flat, found)
+    return apply(flat.html, edits(flat.html, found, parents))
+
+
+def edits(html: str, found: list[Mark], parents: list[int] | None = None) -> list[Edit]:
+    """What inlining changes. Raises RenderError for HTML that is too large or too deep to be looked at.
+
+    With `parents`, the numbers of the elements the marks stand in, it must read like that to css-inline too.
+    """
     sheets = [mark for mark in found if mark.kind == "start" and mark.name == "style"]
     if not sheets:
         return []
@@ -53,10 +64,10 @@ def edits(html: str, found: list[Mark] | None = None) -> list[Edit]:
         end = _end_of_element(html, sheet)
         kept = kept_rules(css) if index == 0 else ""
         changes.append((sheet.start, end, f"<style>{kept}</style>" if kept else ""))
-    styles = _styles(html, found)
+    styles = _styles(html, found, parents)
     for number, mark in enumerate(found):
         if number in styles:
-            changes += _styled(html, mark, styles[number])
+            changes += _styled(mark, styles[number])
     return sorted(changes)
 
 
@@ -95,7 +106,7 @@ def _end_of_element(html: str, mark: Mark) -> int:
     return len(html) if end < 0 else end + 1
 
 
-def _styles(html: str, found: list[Mark]) -> dict[int, str]:
+def _styles(html: str, found: list[Mark], parents: list[int] | None) -> dict[int, str]:
     """Tag number to the value of its style attribute, after the cascade."""
     changes: list[Edit] = []
     for number, mark in enumerate(found):
@@ -105,18 +116,47 @@ def _styles(html: str, found: list[Mark]) -> dict[int, str]:
             changes.append((mark.end, mark.content_end or mark.end, ""))
         elif mark.kind == "start":
             changes.append((mark.name_end, mark.name_end, f' {_NUMBER}="{number}"'))
-    numbered = _INLINER.inline(apply(html, changes))
+    numbered = _INLINER.inline(PLACE.sub("", apply(html, changes)))
+    answer = marks(numbered)
+    if parents is not None:
+        _same_tree(numbered, answer, parents, sum(text.startswith(f" {_NUMBER}") for _, _, text in changes))
     styles: dict[int, str] = {}
-    for mark in marks(numbered):
-        tag = mark.attribute(_NUMBER)
+    for mark in answer:
+        number_of = _number_of(numbered, mark)
         style = mark.attribute("style")
-        if mark.kind == "start" and tag and style:
-            value = numbered[style.value_start : style.value_end]
-            styles.setdefault(int(numbered[tag.value_start : tag.value_end]), value)
+        if number_of is not None and style:
+            styles.setdefault(number_of, numbered[style.value_start : style.value_end])
     return styles
 
 
-def _styled(html: str, mark: Mark, value: str) -> list[Edit]:
+def _number_of(numbered: str, mark: Mark) -> int | None:
+    tag = mark.attribute(_NUMBER) if mark.kind == "start" else None
+    return int(numbered[tag.value_start : tag.value_end]) if tag else None
+
+
+def _same_tree(numbered: str, answer: list[Mark], parents: list[int], expected: int) -> None:
+    """Did css-inline read the elements nested as they are written, none closed or moved by the rules of HTML?"""
+    stack: list[int | None] = []
+    seen = 0
+    for mark in answer:
+        if mark.kind == "end" and stack:
+            stack.pop()
+        if mark.kind != "start":
+            continue
+        number = _number_of(numbered, mark)
+        if number is not None:
+            around = next((above for above in reversed(stack) if above is not None), -1)
+            seen += 1
+            if parents[number] != around:
+                raise NotStaticError
+        if mark.name not in VOID:
+            stack.append(number)
+    # The <style> elements are gone from the answer.
+    if seen != expected:
+        raise NotStaticError
+
+
+def _styled(mark: Mark, value: str) -> list[Edit]:
     value = value.strip().removesuffix(";")
     style = mark.attribute("style")
     if style:

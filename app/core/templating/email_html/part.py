@@ -3,21 +3,45 @@
 from __future__ import annotations
 
 from ..library import Sources
-from ..runtime import Frame, written
+from ..runtime import Emit, Frame, written
 from ..tree import Program
 from . import css, text
+from .flat import NotStaticError, flatten, rebuild
+from .tokens import marks
 
 
 class HtmlPart:
-    """Renders HTML with its styles inlined, and the text made from it."""
+    """Renders HTML with its styles inlined, and the text made from it.
 
-    def __init__(self, source: str, tree: Program, sources: Sources, plain: Sources) -> None:
-        self._emit = sources.template(source, tree)
+    Both are done once, here, if it can be proven that the data makes no difference; else for each message.
+    """
+
+    def __init__(self, source: str, tree: Program, html: Sources, plain: Sources | None) -> None:
+        """`plain` are the same sources without escaping, to make a text of; None if no text is wanted."""
+        self.is_static = True
+        self._text: Emit | None = None
+        try:
+            styled = self._styled(tree, html)
+            self._emit = html.template(source, styled)
+            if plain:
+                self._text = plain.template(source, self._worded(styled, html))
+        except NotStaticError:
+            self.is_static = False
+            self._emit = html.template(source, tree)
+
+    def _styled(self, tree: Program, sources: Sources) -> Program:
+        flat = flatten(tree, sources.tree)
+        return rebuild(flat, css.inline_flat(flat))
+
+    def _worded(self, styled: Program, sources: Sources) -> Program:
+        flat = flatten(styled, sources.tree)
+        return rebuild(flat, text.marked(flat.html, marks(flat.html)))
 
     def html(self, frame: Frame) -> str:
         """The HTML, with its style sheets in attributes."""
-        return css.inline(written(self._emit, frame))
+        rendered = written(self._emit, frame)
+        return rendered if self.is_static else css.inline(rendered)
 
     def text(self, frame: Frame, html: str) -> str:
         """The text part made from the HTML."""
-        return text.from_html(html)
+        return text.finish(written(self._text, frame)) if self._text else text.from_html(html)
