@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from app.core.webhooks import Endpoint
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -18,6 +17,7 @@ from app.core.deliveries.claims import Claim
 from app.core.recipients import Person
 from app.core.runtime import Runtime
 from app.core.templating import CompiledMessage, RenderError, TemplateError
+from app.core.webhooks import Endpoint
 from app.db import tenant
 from app.errors import NotFoundError
 from app.models import DeliveryContent, Event, Tenant

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from app.core.rules import Action, LoadedRule
-from app.core.webhooks import Endpoint
-
 from app.core.deliveries.claims import FIRST
 from app.core.deliveries.content import event_context, person_context
 from app.core.preferences import Choices
 from app.core.recipients import Person
+from app.core.rules import Action, LoadedRule
+from app.core.webhooks import Endpoint
 from app.ids import derived_id
 from providers.contract import Channel, DeliveryStatus
 
