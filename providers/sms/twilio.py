@@ -59,9 +59,7 @@ STATUS = {
 PERMANENT = {
     21211: "invalid_number",
     21217: "invalid_number",
-    21401: "invalid_number",
-    21407: "invalid_number",
-    21421: "invalid_number",
+    21266: "same_as_sender",
     21604: "no_recipient",
     21610: "unsubscribed",
     21612: "unroutable_number",
@@ -78,7 +76,7 @@ PERMANENT = {
     30007: "carrier_filtered",
 }
 # Our account or our set-up is at fault: retryable, and an operator must see it.
-LOUD = {20003, 20005, 20404, 21212, 21603, 21606, 21608, 21659, 21660}
+LOUD = {20003, 20005, 20404, 21212, 21401, 21407, 21408, 21421, 21601, 21603, 21606, 21608, 21659, 21660}
 
 
 class Twilio:

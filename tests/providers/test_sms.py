@@ -163,6 +163,7 @@ def test_a_blamed_number_or_message_is_permanent(
         (403, 20003, "twilio_20003", True),
         (403, 403, "http_403", True),
         (400, 21606, "twilio_21606", True),
+        (400, 21408, "twilio_21408", True),
         (429, 20429, "twilio_20429", False),
         (500, 20500, "twilio_20500", False),
         (503, 503, "http_503", False),
