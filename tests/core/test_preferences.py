@@ -92,6 +92,7 @@ def test_wrong_items_are_named_and_nothing_is_stored(db: Any, tenant_id: str) ->
 
 def test_a_person_cannot_hoard_choices(db: Any, tenant_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preferences, "MAX_CATEGORIES", 1)
+    with db.transaction(tenant(tenant_id)) as session:
+        preferences.put(session, Clock(), tenant_id, "ada", [item(f"c{number}", "sms", False) for number in range(4)])
     with pytest.raises(ConflictError), db.transaction(tenant(tenant_id)) as session:
-        for number in range(6):
-            preferences.put(session, Clock(), tenant_id, "ada", [item(f"c{number}", "sms", False)])
+        preferences.put(session, Clock(), tenant_id, "ada", [item("c4", "sms", False)])
