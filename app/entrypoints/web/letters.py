@@ -30,6 +30,7 @@ _OPENED = ("http://", "https://", "mailto:", "tel:", "sms:")
 _ANCHOR = re.compile(r"""<(?:a|area)\b((?:[^<>"']|"[^"<]*+"|'[^'<]*+')*+)>""", re.IGNORECASE)
 _HREF = re.compile(r"""(?<![^\s"'/])href\s{0,20}=\s{0,20}("[^"]*+"|'[^']*+'|[^\s"'>]++)""", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]*+>?")
+_UNSEEN = re.compile(r"<(style|script|title)\b.*?(?:</\1[^>]*>|$)", re.IGNORECASE | re.DOTALL)  # for short pieces
 _URL = re.compile(r"""\bhttps?://[^\s<>"'`]++""", re.IGNORECASE)
 # These could speak to the network, or turn our own <base> and headers around, without a script. In an attribute or a
 # comment the change is harmless, and a start tag is spelled in no other way.
@@ -64,7 +65,7 @@ class Link:
 
 
 def summary(caught: Caught) -> dict[str, str]:
-    """What a list shows of a message; `time` as it is kept, `shown_time` for the eye."""
+    """What a list shows of a message; `time` as it is kept, `shownTime` (UTC) for the eye."""
     words = " ".join((caught.text or visible(caught.html[:4_000]))[:1_000].split())
     return {
         "id": caught.id,
@@ -73,7 +74,7 @@ def summary(caught: Caught) -> dict[str, str]:
         "subject": _encodable(caught.subject),
         "preview": _encodable(words[:_PREVIEW]),
         "time": caught.time,
-        "shownTime": shown_time(caught.time),
+        "shownTime": shown_time(caught.time, "%d %b, %H:%M:%S"),
     }
 
 
@@ -102,10 +103,10 @@ def letter(caught: Caught, asked: str) -> dict[str, Any]:
     }
 
 
-def shown_time(kept: str) -> str:
-    """`20 Nov 2026, 07:08:09 UTC`."""
+def shown_time(kept: str, pattern: str = "%d %b %Y, %H:%M:%S UTC") -> str:
+    """A time for the eye: `20 Nov 2026, 07:08:09 UTC`."""
     try:
-        return f"{datetime.fromisoformat(kept).astimezone(UTC):%d %b %Y, %H:%M:%S} UTC"
+        return datetime.fromisoformat(kept).astimezone(UTC).strftime(pattern)
     except ValueError:
         return kept
 
@@ -134,8 +135,8 @@ def links(caught: Caught) -> list[Link]:
 
 
 def visible(source: str) -> str:
-    """The words of a piece of HTML, on one line."""
-    return " ".join(html.unescape(_TAG.sub(" ", source)).split())
+    """The words of a short piece of HTML, on one line."""
+    return " ".join(html.unescape(_TAG.sub(" ", _UNSEEN.sub(" ", source))).split())
 
 
 def _plain(href: str) -> str:
@@ -146,7 +147,7 @@ def _plain(href: str) -> str:
 def _headers(caught: Caught) -> list[tuple[str, str]]:
     """The header as the receiver's program would show it; only Bcc would be missing there."""
     known = {
-        "Date": caught.time,
+        "Date": shown_time(caught.time),
         "From": caught.sender,
         "To": caught.to,
         "Cc": ", ".join(caught.cc),

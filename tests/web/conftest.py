@@ -1,0 +1,59 @@
+"""Pages on a really running embedded application, messages caught without the pipeline, and a browser."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser
+from werkzeug.serving import make_server
+
+from app.config import Settings
+from app.core.channels import catcher_store
+from app.core.runtime import Runtime
+from providers.catcher import EmailCatcher, SmsCatcher
+from providers.contract import Channel
+from tests.providers.messages import message, outcome
+from tests.servers.chromium import open_browser
+
+Catch = Callable[..., str]
+
+
+@pytest.fixture
+def shape() -> str:
+    """The catcher is there in the embedded shape only; a test parametrizes `shape` to see the other."""
+    return "embedded"
+
+
+@pytest.fixture
+def catch_email(settings: Settings) -> Catch:
+    """Catch one email; returns its id."""
+    catcher = EmailCatcher(catcher_store(settings), "Shop <shop@example.com>")
+    return lambda to="ada@example.com", **fields: outcome(catcher, message(Channel.EMAIL, to, **fields)).provider_id
+
+
+@pytest.fixture
+def catch_sms(settings: Settings) -> Catch:
+    """Catch one SMS; returns its id."""
+    catcher = SmsCatcher(catcher_store(settings))
+    return lambda text, to="+15005550006": outcome(catcher, message(Channel.SMS, to, text=text)).provider_id
+
+
+@pytest.fixture
+def site(app: Any, runtime: Runtime) -> Iterator[str]:
+    """The address of the application as it runs on a free port."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with open_browser() as opened:
+        yield opened
