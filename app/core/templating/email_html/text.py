@@ -12,12 +12,11 @@ from html import unescape
 from .tokens import VOID, Mark, marks
 
 _BREAK, _BLOCK, _CELL, _LINK, _URL, _LINK_END = "\x01", "\x02", "\x03", "\x04", "\x05", "\x06"
-_HIDDEN = frozenset("head style script title template noscript svg math object select textarea iframe".split())
+_HIDDEN = frozenset(["head", "style", "script", "title", "template", "noscript", "svg", "math", "object", "select", "textarea", "iframe"])
 _BLOCKS = frozenset(
-    "p div section article header footer main aside nav ul ol dl table blockquote pre h1 h2 h3 h4 h5 h6 form address "
-    "figure body center fieldset".split()
+    ["p", "div", "section", "article", "header", "footer", "main", "aside", "nav", "ul", "ol", "dl", "table", "blockquote", "pre", "h1", "h2", "h3", "h4", "h5", "h6", "form", "address", "figure", "body", "center", "fieldset"]
 )
-_LINES = frozenset("br tr li dt dd caption figcaption thead tbody tfoot".split())
+_LINES = frozenset(["br", "tr", "li", "dt", "dd", "caption", "figcaption", "thead", "tbody", "tfoot"])
 _LINK_PARTS = re.compile("\x04([^\x04-\x06]*)\x05([^\x04-\x06]*)\x06")
 _STRAY = re.compile("[\x00\x04-\x06]")
 _MARKS = re.compile(" ?([\x01\x02][\x01\x02 ]*)")

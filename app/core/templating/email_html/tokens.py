@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-VOID = frozenset("area base br col embed hr img input link meta param source track wbr".split())
-_OPAQUE = frozenset("style script title textarea xmp iframe noembed noframes".split())
+VOID = frozenset(["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"])
+_OPAQUE = frozenset(["style", "script", "title", "textarea", "xmp", "iframe", "noembed", "noframes"])
 _TAG = re.compile(r"<(/?)([A-Za-z][^\s/>]*)|<!--|<[!?]")
 _ATTRIBUTE = re.compile(r"[\s/]*([^\s/>=][^\s/>=]*)(?:\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>\"']+)))?")
 _CLOSE = re.compile(r"[\s/]*>")
