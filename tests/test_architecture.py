@@ -33,6 +33,9 @@ CORE_ORDER = (
     "runtime",
     "deliveries",
     "pipeline",
+    "events",
+    "trials",
+    "greetings",
     "sweeps",
 )
 PLUMBING = {
@@ -96,7 +99,7 @@ def test_core_imports_only_what_stands_before_it() -> None:
 def test_only_channels_imports_concrete_providers() -> None:
     """Others know the contract, and the pure helpers that judge addresses, URLs and signatures."""
     pure = ("providers.contract", "providers.guard", "providers.sms.numbers", "providers.sms.segments")
-    pure += ("providers.webhook.signature", "providers.email.addresses", "providers.catcher")
+    pure += ("providers.webhook.signature", "providers.email.addresses", "providers.email.headers", "providers.catcher")
     concrete = re.compile(r"providers\.(http|email\.smtp|sms\.twilio|webhook\.standard|in_app)")
     for name, path in modules("app"):
         for found in ours(name, path):

@@ -9,7 +9,7 @@ from app.core import channels
 from app.core.deliveries import status
 from app.core.runtime import Runtime
 from app.errors import ForbiddenError
-from providers.sms.twilio import InvalidSignature
+from providers.webhook.signature import InvalidSignature
 
 log = structlog.get_logger()
 
