@@ -30,6 +30,7 @@ BLUEPRINTS: tuple[ApiBlueprint, ...] = (
     send.blp,
     notifications.blp,
     preferences.blp,
+    preferences.defaults_blp,
     deliveries.blp,
     recipients.blp,
     rules.blp,
