@@ -103,12 +103,18 @@ def checked(fields: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     faults: dict[str, str] = {}
     for name, value in fields.items():
         try:
-            clean[name] = None if value is None and name != "user_id" else _CHECKS[name](value)
+            clean[name] = None if value is None and name != "user_id" else _checked(name, value)
         except ValueError as error:
             faults[path + _API_NAMES.get(name, name)] = str(error)
     if faults:
         raise InvalidError(faults)
     return clean
+
+
+def _checked(name: str, value: Any) -> Any:
+    if name != "attributes" and not isinstance(value, str):
+        raise ValueError("is not text")
+    return _CHECKS[name](value)
 
 
 @lru_cache(maxsize=16_384)
@@ -121,21 +127,21 @@ def email(address: str) -> str:
     return found.normalized
 
 
-def _user_id(value: Any) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= MAX_USER_ID or not value.isprintable():
+def _user_id(value: str) -> str:
+    if not 1 <= len(value) <= MAX_USER_ID or not value.isprintable():
         raise ValueError(f"is not 1 to {MAX_USER_ID} printable characters")
     return value
 
 
-def _name(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > MAX_NAME or not value.isprintable():
+def _name(value: str) -> str:
+    if len(value) > MAX_NAME or not value.isprintable():
         raise ValueError(f"is not at most {MAX_NAME} printable characters")
     return value
 
 
-def _phone(value: Any) -> str:
+def _phone(value: str) -> str:
     try:
-        return normalise(str(value))
+        return normalise(value)
     except PermanentError:
         raise ValueError("is not a phone number such as +4915112345678") from None
 
@@ -143,14 +149,13 @@ def _phone(value: Any) -> str:
 @lru_cache(maxsize=1_024)
 def _locale(value: str) -> str:
     """As BCP 47 writes it: de-AT. Underscores are taken too."""
-    wanted = str(value)
-    if not re.fullmatch(r"[A-Za-z]{2,3}([-_][A-Za-z]{4})?([-_]([A-Za-z]{2}|\d{3}))?", wanted):
+    if not re.fullmatch(r"[A-Za-z]{2,3}([-_][A-Za-z]{4})?([-_]([A-Za-z]{2}|\d{3}))?", value):
         raise ValueError("is not a locale such as de-AT")
     try:
-        Locale.parse(wanted.replace("-", "_"))
+        Locale.parse(value.replace("-", "_"))
     except (UnknownLocaleError, ValueError):
         raise ValueError("is a locale that is not known") from None
-    return wanted.replace("_", "-")
+    return value.replace("_", "-")
 
 
 @lru_cache(maxsize=1)
@@ -158,11 +163,11 @@ def _zones() -> frozenset[str]:
     return frozenset(zoneinfo.available_timezones())
 
 
-def _time_zone(value: Any) -> str:
+def _time_zone(value: str) -> str:
     # A list, and not an attempt to open it: a name is a path to zoneinfo.
     if value not in _zones():
         raise ValueError("is not a time zone such as Europe/Vienna")
-    return str(value)
+    return value
 
 
 def _attributes(value: Any) -> dict[str, Any]:
@@ -176,7 +181,7 @@ def _attributes(value: Any) -> dict[str, Any]:
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "user_id": _user_id,
     "name": _name,
-    "email": lambda value: email(str(value)),
+    "email": email,
     "phone": _phone,
     "locale": _locale,
     "time_zone": _time_zone,

@@ -133,3 +133,11 @@ def test_addresses_that_mail_servers_take_are_taken(address: str) -> None:
 
 def test_a_phone_number_is_brought_into_one_form() -> None:
     assert recipients.checked({"phone": "+49 (151) 1234-5678"}) == {"phone": "+4915112345678"}
+
+
+@pytest.mark.parametrize("name", ["user_id", "name", "email", "phone", "locale", "time_zone"])
+@pytest.mark.parametrize("value", [{}, [], {"a": 1}, 7, True])
+def test_what_is_not_text_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(InvalidError) as caught:
+        recipients.checked({name: value})
+    assert list(caught.value.fields.values()) == ["is not text"]
