@@ -5,6 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import select
+
+from app.core import keys
+from app.core.runtime import Runtime
+from app.db import tenant
+from app.models import SigningKey
 
 PATH = "/api/notifications/preferences"
 
@@ -49,3 +55,17 @@ def test_a_wrong_item_is_refused(client: Any, auth: dict[str, str], item: dict[s
     answer = client.put(f"{PATH}?userId=ada", json={"items": [item]}, headers=auth)
     assert answer.status_code == 422
     assert "items.0." in answer.get_data(as_text=True)
+
+
+def test_a_person_sets_their_own_choices_and_nobody_elses(client: Any, runtime: Runtime, tenant_id: str) -> None:
+    # given Ada's token
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        key = session.scalars(select(SigningKey).where(SigningKey.tenant_id == tenant_id)).one()
+    ada = {"Authorization": f"Bearer {keys.make_token(runtime.vault, key, 'ada', runtime.clock, 1)}"}
+    items = [{"category": "orders", "channel": "sms", "enabled": False}]
+    # when she sets her own and tries Bob's
+    answer = client.put(PATH, json={"items": items}, headers=ada)
+    assert chosen(answer, "orders", "sms") == (False, "person")
+    assert client.put(f"{PATH}?userId=bob", json={"items": items}, headers=ada).status_code == 403
+    # then the tenant's defaults are none of her business either
+    assert client.get("/api/preference-defaults", headers=ada).status_code == 403
