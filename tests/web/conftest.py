@@ -45,7 +45,7 @@ def catch_sms(settings: Settings) -> Catch:
 def site(app: Any, runtime: Runtime) -> Iterator[str]:
     """The address of the application as it runs on a free port."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield f"http://127.0.0.1:{server.port}"
     server.shutdown()

@@ -74,7 +74,7 @@ def test_a_thousand_links_end_at_the_limit() -> None:
     assert len(letters.links(caught(html=many, text="https://y.example"))) == letters.MAX_LINKS
 
 
-@pytest.mark.parametrize("tag", ["link", "LINK", "Meta", "base"])
+@pytest.mark.parametrize("tag", ["link", "LINK", "Meta", "base", "iframe", "frame", "object", "embed"])
 def test_tags_that_fetch_or_redirect_without_a_script_are_disarmed(tag: str) -> None:
     assert f"<{tag}".lower() not in letters.framed(f"<{tag} href=x><{tag}/href=x>").lower().replace("<base target=", "")
 

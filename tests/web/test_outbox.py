@@ -1,49 +1,19 @@
-"""The catcher's pages: who may look, and what they are shown."""
+"""The catcher's pages: the list, one message, and the news."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from app.config import Settings
 from app.core.channels import catcher_store
-from providers.catcher import CaughtMessage
 from providers.contract import Attachment
 from tests.conftest import wait_until
+from tests.web.caught import UNKNOWN, assert_unknown_page, kept
 from tests.web.conftest import Catch
 
-HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>{{7*7}}'
-UNKNOWN = "00000000000000000001-00000000"
-OTHER_HOSTS = (
-    "evil.example",
-    "localhost.evil.example",
-    "evil.example:8000",
-    "127.0.0.1.nip.io",
-    "127.0.0.2",
-    "127.1",
-    "0.0.0.0",
-    "[::]",
-    "::1",
-    "localhost:",
-    "localhost:8000:1",
-    "localhost@evil.example",
-    "localhost,evil",
-    "",
-)
-FORWARDING = (
-    "X-Forwarded-For",
-    "X-Forwarded-Host",
-    "X-Forwarded-Proto",
-    "x-forwarded-anything",
-    "Forwarded",
-    "Via",
-    "X-Real-IP",
-    "X-Client-IP",
-    "X-Original-Host",
-)
 NO_IDS = (
     UNKNOWN,
     "..%2f..%2fetc%2fpasswd",
@@ -59,50 +29,6 @@ NO_IDS = (
     "٠" * 20 + "-00000000",
 )
 NO_CURSORS = ("x", "../../etc", UNKNOWN + "0", "1' OR '1'='1", "\x00", "٠" * 20 + "-00000000")
-
-
-class TestWhoMayLook:
-    @pytest.mark.parametrize(
-        "host", ["localhost", "LOCALHOST:8000", "127.0.0.1", "127.0.0.1:1", "[::1]", "[::1]:65535"]
-    )
-    def test_a_browser_that_names_this_machine_is_let_in(self, client: Any, host: str) -> None:
-        assert client.get("/dev/outbox", headers={"Host": host}).status_code == 200
-
-    @pytest.mark.parametrize("host", OTHER_HOSTS)
-    def test_any_other_name_finds_an_unknown_page(self, client: Any, host: str) -> None:
-        for path in ("/dev/outbox", "/dev/outbox/messages", f"/dev/outbox/{UNKNOWN}/html", "/dev/x"):
-            assert_unknown_page(client, client.get(path, headers={"Host": host}))
-
-    @pytest.mark.parametrize("header", FORWARDING)
-    def test_what_came_through_a_proxy_finds_an_unknown_page(self, client: Any, header: str) -> None:
-        answer = client.get("/dev/outbox", headers={header: ""})
-
-        assert_unknown_page(client, answer)
-
-    def test_a_proxy_that_leaves_no_trace_but_its_old_protocol_finds_an_unknown_page(self, client: Any) -> None:
-        answer = client.get("/dev/outbox", environ_overrides={"SERVER_PROTOCOL": "HTTP/1.0"})
-
-        assert_unknown_page(client, answer)
-
-    @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH"])
-    def test_no_method_gives_away_that_there_is_something(self, client: Any, method: str) -> None:
-        for path in ("/dev/outbox", "/dev/nothing"):
-            assert client.open(path, method=method, headers={"Host": "evil.example"}).status_code == 404
-
-    @pytest.mark.parametrize("shape", ["production"])
-    def test_in_production_there_is_nothing(self, client: Any, settings: Settings) -> None:
-        catcher_store(settings).add(kept())
-
-        for path in ("/dev/outbox", "/dev/outbox/", "/dev/outbox/messages", f"/dev/outbox/{kept().id}"):
-            assert_unknown_page(client, client.get(path))
-
-    class TestBoundToTheNetwork:
-        @pytest.fixture
-        def make_settings(self) -> Callable[..., Settings]:
-            return lambda **values: Settings(**values, host="0.0.0.0")
-
-        def test_there_is_nothing(self, client: Any) -> None:
-            assert_unknown_page(client, client.get("/dev/outbox"))
 
 
 class TestTheList:
@@ -200,92 +126,6 @@ class TestOneMessage:
             assert_unknown_page(client, client.get(f"/dev/outbox/{path}{end}"))
 
 
-class TestHostileMessages:
-    def test_every_field_is_escaped_on_every_page(self, client: Any, settings: Settings) -> None:
-        caught = kept(
-            1,
-            sender=HOSTILE,
-            to=HOSTILE,
-            cc=(HOSTILE,),
-            bcc=(HOSTILE,),
-            reply_to=HOSTILE,
-            subject=HOSTILE,
-            text=HOSTILE,
-            html=HOSTILE,
-            headers={HOSTILE: HOSTILE},
-            attachments=({"filename": HOSTILE, "contentType": HOSTILE, "size": 1},),
-            delivery_id=HOSTILE,
-            time=HOSTILE,
-        )
-        sms = kept(2, channel="sms", to=HOSTILE, text=HOSTILE, detail={"segments": HOSTILE, "encoding": HOSTILE})
-        for message in (caught, sms):
-            catcher_store(settings).add(message)
-
-        paths = [f"/dev/outbox/{caught.id}?view={view}" for view in ("html", "text", "headers", "links", "files")]
-        paths += [f"/dev/outbox/{caught.id}?view=source", f"/dev/outbox/{sms.id}", "/dev/outbox"]
-        for path in paths:
-            page = client.get(path)
-            assert page.status_code == 200
-            assert "<script>" not in page.text
-            assert "<img src=x" not in page.text
-            assert "7*7" in page.text or "49" not in page.text
-
-    def test_the_frame_has_no_rights_of_its_own(self, client: Any, catch_email: Catch) -> None:
-        caught = catch_email(subject="S", text="T", html=HOSTILE)
-
-        answer = client.get(f"/dev/outbox/{caught}/html")
-
-        policy = answer.headers["Content-Security-Policy"]
-        assert policy.startswith("sandbox allow-popups allow-popups-to-escape-sandbox; default-src 'none'")
-        for refused in ("allow-scripts", "allow-same-origin", "allow-forms", "allow-top", "script-src", "http:"):
-            assert refused not in policy
-        assert "form-action 'none'" in policy
-        assert answer.headers["X-Frame-Options"] == "SAMEORIGIN"
-        assert answer.headers["Referrer-Policy"] == "no-referrer"
-
-    def test_images_from_elsewhere_only_when_asked_for(self, client: Any, catch_email: Catch) -> None:
-        path = f"/dev/outbox/{catch_email(subject='S', text='T', html='<img src=https://x.example/i>')}"
-
-        assert "Images from elsewhere are blocked" in client.get(path).text
-        assert f'src="{path}/html"' in client.get(path).text
-        assert f'src="{path}/html?images=1"' in client.get(f"{path}?images=1").text
-        policy = client.get(f"{path}/html?images=1").headers["Content-Security-Policy"]
-        assert "img-src data: http: https:;" in policy
-
-    def test_the_page_around_it_keeps_its_distance(self, client: Any, catch_email: Catch) -> None:
-        answer = client.get(f"/dev/outbox/{catch_email(subject='S', text='T', html='<p>')}")
-
-        assert 'sandbox="allow-popups allow-popups-to-escape-sandbox"' in answer.text
-        assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
-        assert answer.headers["X-Frame-Options"] == "DENY"
-        assert answer.headers["Cache-Control"] == "no-store"
-        assert "unsafe" not in answer.headers["Content-Security-Policy"]
-
-    def test_a_javascript_link_is_listed_as_text(self, client: Any, catch_email: Catch) -> None:
-        caught = catch_email(subject="S", text="T", html='<a href="javascript:alert(1)">Win</a>')
-
-        page = client.get(f"/dev/outbox/{caught}?view=links").text
-
-        assert "javascript:alert(1)" in page
-        assert 'href="javascript' not in page
-
-    def test_a_file_that_is_no_message_is_passed_over(self, client: Any, settings: Settings, catch_sms: Catch) -> None:
-        catch_sms("The good one")
-        (settings.data_dir / "outbox" / f"{UNKNOWN}.json").write_text("[1, 2")
-
-        assert "The good one" in client.get("/dev/outbox").text
-        assert client.get(f"/dev/outbox/{UNKNOWN}").status_code == 404
-
-    def test_half_a_surrogate_pair_in_a_message_harms_nothing(self, client: Any, settings: Settings) -> None:
-        caught = kept(1, subject="a\ud800b", text="a\ud800b", html="<p>a\ud800b", to="a\ud800b")
-        catcher_store(settings).add(caught)
-
-        for path in ("", "/messages", f"/{caught.id}", f"/{caught.id}/html", f"/{caught.id}?view=text"):
-            answer = client.get(f"/dev/outbox{path}")
-            assert answer.status_code == 200
-            assert "a?b" in answer.text or path == f"/{caught.id}?view=links"
-
-
 class TestNews:
     def test_what_came_since_is_given_newest_first(self, client: Any, settings: Settings) -> None:
         store = catcher_store(settings)
@@ -343,21 +183,3 @@ def test_an_event_ends_up_in_the_catcher(client: Any, auth: dict[str, str], work
 
 def _two(items: list[Any]) -> list[Any]:
     return items if len(items) == 2 else []
-
-
-def kept(number: int = 0, **fields: Any) -> CaughtMessage:
-    """A message with the id of this nanosecond."""
-    caught_id = f"{10**18 + number:020d}-0000abcd"
-    given = {"id": caught_id, "channel": "email", "time": "2026-11-20T07:08:09+00:00", "delivery_id": "d"}
-    return CaughtMessage(**{**given, "sender": "s@example.com", "to": "t@example.com", "text": "x", **fields})
-
-
-def assert_unknown_page(client: Any, answer: Any) -> None:
-    """Not to be told apart from a page that never was."""
-    unknown = client.get("/no/such/page")
-    assert answer.status_code == unknown.status_code == 404
-    assert answer.data == unknown.data
-    varying = {"X-Request-Id", "RateLimit-Remaining", "RateLimit-Reset"}
-    assert {k: v for k, v in answer.headers if k not in varying} == {
-        k: v for k, v in unknown.headers if k not in varying
-    }

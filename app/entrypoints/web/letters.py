@@ -32,9 +32,10 @@ _HREF = re.compile(r"""(?<![^\s"'/])href\s{0,20}=\s{0,20}("[^"]*+"|'[^']*+'|[^\s
 _TAG = re.compile(r"<[^<>]*+>?")
 _UNSEEN = re.compile(r"<(style|script|title)\b.*?(?:</\1[^>]*>|$)", re.IGNORECASE | re.DOTALL)  # for short pieces
 _URL = re.compile(r"""\bhttps?://[^\s<>"'`]++""", re.IGNORECASE)
-# These could speak to the network, or turn our own <base> and headers around, without a script. In an attribute or a
-# comment the change is harmless, and a start tag is spelled in no other way.
-_MEDDLERS = re.compile(r"<(?=(?:link|meta|base)\b)", re.IGNORECASE)
+# These could speak to the network, or turn our own <base> and headers around, without a script: Chromium connects to
+# the target of a frame before the policy refuses it. In an attribute or a comment the change is harmless, and a start
+# tag is spelled in no other way.
+_MEDDLERS = re.compile(r"<(?=(?:link|meta|base|i?frame|frameset|object|embed|portal|fencedframe)\b)", re.IGNORECASE)
 
 
 class Caught(Protocol):
