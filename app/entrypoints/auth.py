@@ -17,10 +17,10 @@ from datetime import datetime
 
 from flask import Request
 
-from app import db
 from app.clock import Clock
 from app.core import keys
 from app.crypto import Vault, digest_of
+from app.db import Database, Purpose, Scope, person, system, tenant
 from app.errors import ForbiddenError, UnauthorizedError
 from app.models import ApiKey
 
@@ -43,9 +43,9 @@ class Caller:
     test: bool = False
 
     @property
-    def scope(self) -> db.Scope:
+    def scope(self) -> Scope:
         """What the caller's transactions may see."""
-        return db.person(self.tenant_id, self.user_id) if self.user_id else db.tenant(self.tenant_id)
+        return person(self.tenant_id, self.user_id) if self.user_id else tenant(self.tenant_id)
 
     @property
     def identity(self) -> str:
@@ -72,7 +72,7 @@ class _Remembered:
 class Authenticator:
     """Turns credentials into Callers."""
 
-    def __init__(self, database: db.Database, vault: Vault, clock: Clock) -> None:
+    def __init__(self, database: Database, vault: Vault, clock: Clock) -> None:
         self._db = database
         self._vault = vault
         self._clock = clock
@@ -95,7 +95,7 @@ class Authenticator:
         if known := self.remembered(credential):
             return known
         generation = self._generation
-        with self._db.transaction(db.system(db.Purpose.AUTHENTICATE), read_only=True) as session:
+        with self._db.transaction(system(Purpose.AUTHENTICATE), read_only=True) as session:
             if credential.startswith("tdg_"):
                 key = keys.find_api_key(session, self._clock, credential)
                 if key is None:

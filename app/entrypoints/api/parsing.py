@@ -66,8 +66,11 @@ def read_json(request: Request) -> Any:
     """The body as JSON. Raises MediaTypeError (415), or RequestError (400) for what is no JSON."""
     if not is_json_request(request):
         raise MediaTypeError("The body must be JSON (Content-Type: application/json).")
+    body = request.get_data(cache=True)
+    if request.content_length is None:
+        request.stream.read(1)  # a body of unknown length ends at the limit without a word; one byte more is a 413
     try:
-        return json.loads(request.get_data(cache=True))
+        return json.loads(body)
     except RecursionError:
         raise InvalidError({"": f"is nested deeper than {MAX_DEPTH} levels"}) from None
     except ValueError as error:
