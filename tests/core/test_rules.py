@@ -12,10 +12,10 @@ from app.core import event_types, rules, webhooks
 from app.core.runtime import Runtime
 from app.db import tenant
 from app.errors import InvalidError, NotFoundError
-from app.ids import new_id
 from app.models import Rule
 from app.paging import Cursor
 
+UNKNOWN = "01a1f7d4-913b-757d-814a-4afe303badb3"
 EMAIL = {"channel": "email", "template": "order.created"}
 
 
@@ -111,9 +111,9 @@ def test_a_stored_condition_that_no_longer_compiles_harms_no_other_rule(db: Any,
         ({"actions": [{"channel": "in_app", "template": "a", "to": "bob"}]}, "actions.0.to"),
         ({"actions": [{"channel": "webhook", "to": "http://example.com/"}]}, "actions.0.to"),
         ({"actions": [{"channel": "webhook", "to": "nonsense"}]}, "actions.0.to"),
-        ({"actions": [{"channel": "webhook", "configuration_id": new_id()}]}, "actions.0.configurationId"),
+        ({"actions": [{"channel": "webhook", "configuration_id": UNKNOWN}]}, "actions.0.configurationId"),
         ({"actions": [{"channel": "webhook", "configuration_id": "x"}]}, "actions.0.configurationId"),
-        ({"actions": [{**EMAIL, "configuration_id": new_id()}]}, "actions.0.configurationId"),
+        ({"actions": [{**EMAIL, "configuration_id": UNKNOWN}]}, "actions.0.configurationId"),
         ({"actions": [{"channel": "pigeon", "template": "a"}]}, "actions.0.channel"),
     ],
 )
@@ -151,7 +151,7 @@ def test_replacing_gives_what_is_left_out_its_default_again(db: Any, tenant_id: 
         assert (found.condition, found.priority, found.critical, found.name) == (None, 0, False, "order.*")
 
 
-@pytest.mark.parametrize("rule_id", ["nonsense", "", new_id()])
+@pytest.mark.parametrize("rule_id", ["nonsense", "", UNKNOWN])
 def test_an_unknown_rule_is_not_found(db: Any, tenant_id: str, rule_id: str) -> None:
     for work in (rules.get, rules.remove):
         with pytest.raises(NotFoundError), db.transaction(tenant(tenant_id)) as session:

@@ -11,10 +11,10 @@ from app.core import webhooks
 from app.core.runtime import Runtime
 from app.db import tenant
 from app.errors import ConflictError, InvalidError, NotFoundError
-from app.ids import new_id
 from app.models import WebhookConfiguration
 from app.paging import Cursor
 
+UNKNOWN = "01a1f7d4-913b-757d-814a-4afe303badb3"
 URL = "https://example.com/hook"
 
 
@@ -87,7 +87,7 @@ def test_only_enabled_subscribers_of_the_type_match(runtime: Runtime, tenant_id:
         found = webhooks.matching(session, tenant_id, "order.created")
         # then those two are found, and all can be loaded by id
         assert [endpoint.id for endpoint in found] == [everything.id, branch.id]
-        loaded = webhooks.load(session, tenant_id, [off.id, new_id()])
+        loaded = webhooks.load(session, tenant_id, [off.id, UNKNOWN])
     assert list(loaded) == [off.id]
     assert not loaded[off.id].enabled
 
@@ -130,7 +130,7 @@ def test_there_is_an_end_to_how_many_a_tenant_may_have(add: Any, monkeypatch: py
         add()
 
 
-@pytest.mark.parametrize("configuration_id", ["nonsense", new_id()])
+@pytest.mark.parametrize("configuration_id", ["nonsense", UNKNOWN])
 def test_an_unknown_configuration_is_not_found(runtime: Runtime, tenant_id: str, configuration_id: str) -> None:
     works: list[Callable[[Any], Any]] = [
         lambda session: webhooks.get(session, tenant_id, configuration_id),
