@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -64,8 +65,19 @@ class TestTheList:
         assert seen == [kept(number).id for number in reversed(range(1_000))]
         assert rounds == 20
 
-    def test_what_goes_out_for_real_is_not_called_caught(self, client: Any) -> None:
+    def test_it_says_what_is_caught(self, client: Any) -> None:
         assert "Email and SMS that would have gone out" in client.get("/dev/outbox").text
+
+    class TestWithAnSmtpServer:
+        @pytest.fixture
+        def make_settings(self) -> Callable[..., Settings]:
+            return lambda **values: Settings(**values, email_host="smtp.example.com")
+
+        def test_what_goes_out_for_real_is_not_called_caught(self, client: Any) -> None:
+            page = client.get("/dev/outbox").text
+
+            assert "SMS that would have gone out" in page
+            assert "Email and" not in page
 
     @pytest.mark.parametrize("cursor", NO_CURSORS)
     def test_a_cursor_that_is_none_is_refused_by_name(self, client: Any, cursor: str) -> None:

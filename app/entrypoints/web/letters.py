@@ -30,6 +30,7 @@ _OPENED = ("http://", "https://", "mailto:", "tel:", "sms:")
 _ANCHOR = re.compile(r"""<(?:a|area)\b((?:[^<>"']|"[^"<]*+"|'[^'<]*+')*+)>""", re.IGNORECASE)
 _HREF = re.compile(r"""(?<![^\s"'/])href\s{0,20}=\s{0,20}("[^"]*+"|'[^']*+'|[^\s"'>]++)""", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]*+>?")
+_IMAGE = re.compile(r"<(?:img|image|input)\b|url\(|\bbackground\s{0,9}=", re.IGNORECASE)
 _UNSEEN = re.compile(r"<(style|script|title)\b.*?(?:</\1[^>]*>|$)", re.IGNORECASE | re.DOTALL)  # for short pieces
 _URL = re.compile(r"""\bhttps?://[^\s<>"'`]++""", re.IGNORECASE)
 # These could speak to the network, or turn our own <base> and headers around, without a script: Chromium connects to
@@ -100,6 +101,7 @@ def letter(caught: Caught, asked: str) -> dict[str, Any]:
         "links": found,
         "headers": _headers(caught),
         "views": views,
+        "pictured": bool(_IMAGE.search(caught.html)),
         "view": asked if any(asked == name for name, *_ in views) else views[0][0],
     }
 
