@@ -8,7 +8,7 @@ from typing import Any
 from .errors import RenderError
 from .helpers import Helper
 from .runtime import Emit, Frame, Get
-from .values import Raw, look_up, text
+from .values import look_up, text
 
 
 def sequence(pairs: tuple[tuple[str, Emit], ...], tail: str, weight: int) -> Emit:
@@ -124,17 +124,13 @@ def helper_getter(name: str, helper: Helper, args: tuple[Get, ...], named: tuple
 
 
 def printed(get: Get, escape: Callable[[str], str] | None) -> Emit:
-    """Write a value, escaped unless it is `Raw` or there is no escaping."""
+    """Write a value, escaped if there is an escaping."""
 
     def emit(frame: Frame, out: list[str]) -> None:
         value = get(frame)
         if value is None:
             return
         if type(value) is not str:
-            if type(value) is Raw:
-                frame.run.spend(len(value))
-                out.append(value)
-                return
             value = text(value)
         if escape is not None:
             value = escape(value)

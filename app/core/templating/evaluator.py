@@ -134,6 +134,8 @@ class Evaluator:
             needs = str(helper.least) if helper.least == helper.most else f"{helper.least} to {helper.most}"
             hint = "" if call.args else f"; for a field of that name write this.{name}"
             raise self.fault(position, f"The helper {name} takes {needs} values, not {len(call.args)}{hint}")
+        if name == "lookup" and call.args[1] == Literal(None):
+            raise self.fault(position, "lookup needs a key, not null")
         for key, _ in call.hash:
             if key not in helper.named:
                 raise self.fault(position, f"The helper {name} takes no {key}=")
@@ -155,7 +157,7 @@ class Evaluator:
         name = call.name if isinstance(call.head, Path) and _level(call.head, scope) is None else None
         if name in HELPERS:
             return self.helper(name, call, scope, position)
-        if name in blocks.BUILT_IN:
+        if name in blocks.BUILT_IN and name != "raw":
             raise self.fault(position, f"{name} is a block: write {{{{#{name} …}}}} … {{{{/{name}}}}}")
         if call.args or call.hash:
             raise self.fault(position, f"There is no helper called {_written(call.head)}")

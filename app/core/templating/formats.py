@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from babel import Locale
+from babel import Locale, UnknownLocaleError
 from babel import dates as babel_dates
 from babel import numbers as babel_numbers
 
@@ -34,7 +34,7 @@ def locale_of(name: str) -> Locale:
         for candidate in (name.replace("-", "_"), name.replace("-", "_").split("_")[0]):
             try:
                 return Locale.parse(candidate)
-            except (ValueError, LookupError):
+            except (ValueError, UnknownLocaleError):
                 continue
     return Locale("en")
 

@@ -47,7 +47,7 @@ def _eq(one: Any, other: Any) -> bool:
 
 
 def _ne(one: Any, other: Any) -> bool:
-    return not _eq(run, one, other)
+    return not _eq(one, other)
 
 
 def _ordered(name: str, compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:

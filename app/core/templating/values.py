@@ -16,12 +16,6 @@ _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 _KNOWN = frozenset({dict, list, str, int, float, bool, type(None)})
 
 
-class Raw(str):
-    """Text that is printed without escaping."""
-
-    __slots__ = ()
-
-
 def look_up(container: Any, name: str) -> Any:
     """`container[name]` for a mapping, list or text; None if there is no such thing."""
     kind = type(container)
@@ -31,7 +25,7 @@ def look_up(container: Any, name: str) -> Any:
         if _INDEX.fullmatch(name):
             return container[int(name)] if int(name) < len(container) else None
         return len(container) if name == "length" else None
-    if kind is str or kind is Raw:
+    if kind is str:
         return _look_up_text(container, name)
     if kind not in _KNOWN:
         raise RenderError(f"A {kind.__name__} is not JSON data")
@@ -41,10 +35,10 @@ def look_up(container: Any, name: str) -> Any:
 def _look_up_text(text: str, name: str) -> Any:
     """JavaScript counts UTF-16 units; half a character prints as U+FFFD."""
     if name == "length":
-        return len(text) + sum(char > "\uffff" for char in text)
+        return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
     if not _INDEX.fullmatch(name):
         return None
-    units = text.encode("utf-16-le", "replace")
+    units = text.encode("utf-16-le", "surrogatepass")
     unit = units[2 * int(name) : 2 * int(name) + 2]
     return unit.decode("utf-16-le", "replace") if unit else None
 
@@ -56,7 +50,7 @@ def truthy(value: Any) -> bool:
     kind = type(value)
     if kind is int or kind is float:
         return bool(value) and value == value
-    return kind is dict or kind is bool or len(value) > 0 if kind in _KNOWN or kind is Raw else _refuse(value)
+    return kind is dict or kind is bool or len(value) > 0 if kind in _KNOWN else _refuse(value)
 
 
 def empty(value: Any) -> bool:
@@ -67,7 +61,7 @@ def empty(value: Any) -> bool:
 def text(value: Any) -> str:
     """A value as JavaScript prints it. Whole numbers print exactly up to 64 bits and beyond."""
     kind = type(value)
-    if kind is str or kind is Raw:
+    if kind is str:
         return str(value)
     if value is None:
         return ""
@@ -123,7 +117,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def _as_number(value: Any) -> float:
-    if type(value) is not str and type(value) is not Raw:
+    if type(value) is not str:
         return float_of(value) if type(value) is int else float(value)
     try:
         return float(value.strip() or 0)

@@ -14,12 +14,15 @@ from .. import limits
 from ..errors import RenderError
 from .flat import PLACE, Flat, NotStaticError
 from .proof import prove
-from .tokens import VOID, Mark, marks
+from .tokens import VOID, Mark, has_more, marks, nest
 
 _NUMBER = "data-tidings-tag"
 _LARGEST = 500_000  # characters
 _WORK = 500_000_000  # comparisons of declarations; about half a second
-_FORMATTING = frozenset(["a", "b", "big", "code", "em", "font", "i", "nobr", "s", "small", "strike", "strong", "tt", "u"])
+_TANGLE = 200_000  # elements that unclosed formatting may be repeated in
+_FORMATTING = frozenset(
+    ["a", "b", "big", "code", "em", "font", "i", "nobr", "s", "small", "strike", "strong", "tt", "u"]
+)
 _INLINER = css_inline.CSSInliner(load_remote_stylesheets=False)
 _AT_RULES = css_inline.CSSInliner(load_remote_stylesheets=False, keep_at_rules=True)
 _STYLE_CONTENT = re.compile(r"<style[^>]*>(.*?)</style>", re.DOTALL)
@@ -78,27 +81,25 @@ def kept_rules(css: str) -> str:
 
 
 def check(html: str, found: list[Mark], css: str) -> None:
-    """css-inline has no bounds of its own: depth kills the process, tangled formatting and many declarations take for ever."""
+    """css-inline has no bounds of its own: depth kills the process, tangled formatting and endless lists take for ever."""
     if len(html) > _LARGEST:
         raise RenderError(f"The HTML is longer than {_LARGEST} characters")
+    if has_more(html, found):
+        raise RenderError("The HTML has a tag that is not closed, or that has too many attributes")
     declarations = css.count(";") + css.count("{")
-    depth = tangle = work = 0
-    open_now: dict[str, int] = {}
+    tangle = work = 0
+    stack: list[str] = []
     for mark in found:
-        if mark.kind == "start" and mark.name not in VOID:
-            open_now[mark.name] = open_now.get(mark.name, 0) + 1
-            depth += 1
+        nest(stack, mark)
+        if mark.kind == "start":
             style = mark.attribute("style")
             own = html.count(";", style.value_start, style.value_end) if style else 0
             work += (declarations + own) ** 2
-            tangle += sum(open_now.get(name, 0) for name in _FORMATTING) if depth > 10 else 0
-        elif mark.kind == "end" and open_now.get(mark.name):
-            open_now[mark.name] -= 1
-            depth -= 1
-        if depth > limits.HTML_DEPTH:
+            tangle += sum(name in _FORMATTING for name in stack)
+        if len(stack) > limits.HTML_DEPTH:
             raise RenderError(f"The HTML has elements nested more than {limits.HTML_DEPTH} deep, or not closed")
-    if tangle > 200_000 or work > _WORK:
-        raise RenderError("The HTML and its styles are too tangled to be put together")
+        if tangle > _TANGLE or work > _WORK:
+            raise RenderError("The HTML and its styles are too tangled to be put together")
 
 
 def _end_of_element(html: str, mark: Mark) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..errors import RenderError, TemplateError
 from ..library import Sources
 from ..runtime import Emit, Frame, written
 from ..tree import Program
@@ -31,7 +32,11 @@ class HtmlPart:
 
     def _styled(self, tree: Program, sources: Sources) -> Program:
         flat = flatten(tree, sources.tree)
-        return rebuild(flat, css.inline_flat(flat))
+        try:
+            return rebuild(flat, css.inline_flat(flat))
+        except RenderError as error:
+            # Too large or too deep whatever the data: the author's to mend.
+            raise TemplateError(error.message) from error
 
     def _worded(self, styled: Program, sources: Sources) -> Program:
         flat = flatten(styled, sources.tree)

@@ -12,7 +12,7 @@ from ..tree import Mustache
 from .flat import PLACE, Flat, NotStaticError
 from .tokens import VOID, Mark
 
-_COMMENT = re.compile(r"/\*.*?\*/|<!--|-->", re.DOTALL)
+_COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)|<!--|-->", re.DOTALL)
 _STATE = re.compile(r":(?:hover|visited|link|active|focus)\b")
 _BRACES = re.compile(r"[{};]")
 _SPLIT_ENTITY = re.compile("&[#A-Za-z0-9]*[\U000f0000-\U000ffffd]")
@@ -68,6 +68,8 @@ def _zones(flat: Flat, found: list[Mark]) -> tuple[list[int], dict[str, Zone]]:
     position = 0
     for number, mark in enumerate(found):
         here = ("content", stack[-1] if stack else -1)
+        if "<" in html[position : mark.start]:
+            raise NotStaticError  # with the data behind it, it could be a tag
         zones.update(dict.fromkeys(PLACE.findall(html, position, mark.start), here))
         parents.append(here[1])
         _tag_zones(html, number, mark, zones)
@@ -79,7 +81,7 @@ def _zones(flat: Flat, found: list[Mark]) -> tuple[list[int], dict[str, Zone]]:
             stack.append(number)
         elif mark.kind == "end" and (not stack or found[stack.pop()].name != mark.name):
             raise NotStaticError
-    if stack:
+    if stack or "<" in html[position:]:
         raise NotStaticError
     zones.update(dict.fromkeys(PLACE.findall(html, position), ("content", -1)))
     return parents, zones

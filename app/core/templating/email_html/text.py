@@ -6,21 +6,65 @@ result out, when data has been filled in.
 
 from __future__ import annotations
 
+import html as html_module
 import re
-from html import unescape
 
 from .tokens import VOID, Mark, marks
 
 _BREAK, _BLOCK, _CELL, _LINK, _URL, _LINK_END = "\x01", "\x02", "\x03", "\x04", "\x05", "\x06"
-_HIDDEN = frozenset(["head", "style", "script", "title", "template", "noscript", "svg", "math", "object", "select", "textarea", "iframe"])
+_HIDDEN = frozenset(
+    [
+        "head",
+        "style",
+        "script",
+        "title",
+        "template",
+        "noscript",
+        "svg",
+        "math",
+        "object",
+        "select",
+        "textarea",
+        "iframe",
+    ]
+)
 _BLOCKS = frozenset(
-    ["p", "div", "section", "article", "header", "footer", "main", "aside", "nav", "ul", "ol", "dl", "table", "blockquote", "pre", "h1", "h2", "h3", "h4", "h5", "h6", "form", "address", "figure", "body", "center", "fieldset"]
+    [
+        "p",
+        "div",
+        "section",
+        "article",
+        "header",
+        "footer",
+        "main",
+        "aside",
+        "nav",
+        "ul",
+        "ol",
+        "dl",
+        "table",
+        "blockquote",
+        "pre",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "form",
+        "address",
+        "figure",
+        "body",
+        "center",
+        "fieldset",
+    ]
 )
 _LINES = frozenset(["br", "tr", "li", "dt", "dd", "caption", "figcaption", "thead", "tbody", "tfoot"])
 _LINK_PARTS = re.compile("\x04([^\x04-\x06]*)\x05([^\x04-\x06]*)\x06")
 _STRAY = re.compile("[\x00\x04-\x06]")
 _MARKS = re.compile(" ?([\x01\x02][\x01\x02 ]*)")
 _SPACES = re.compile("[ \t\r\n\f\u00a0\u200c\u200b\u00ad\u034f]+")
+_ENDLESS = re.compile("&#[0-9]{8,};?")
 _DISPLAY_NONE = re.compile(r"display\s*:\s*none|mso-hide\s*:\s*all", re.IGNORECASE)
 
 
@@ -36,7 +80,7 @@ def marked(html: str, found: list[Mark]) -> str:
     links: list[str] = []
     for mark in found:
         if not hidden:
-            out.append(unescape(html[position : mark.start]))
+            out.append(_plain(html[position : mark.start]))
         position = mark.content_end if mark.content_end is not None else mark.end
         if hidden:
             if mark.name == hidden:
@@ -47,7 +91,7 @@ def marked(html: str, found: list[Mark]) -> str:
         elif mark.kind != "other":
             out.append(_piece(html, mark, links))
     if not hidden:
-        out.append(unescape(html[position:]))
+        out.append(_plain(html[position:]))
     return "".join(out)
 
 
@@ -60,13 +104,18 @@ def is_hidden(html: str, mark: Mark) -> bool:
     )
 
 
+def _plain(source: str) -> str:
+    """Entities decoded. Python refuses to read endless numbers, so these go first."""
+    return html_module.unescape(_ENDLESS.sub("\ufffd", source))
+
+
 def _piece(html: str, mark: Mark, links: list[str]) -> str:
     name, is_start = mark.name, mark.kind == "start"
     if name == "a":
         return _link(html, mark, links)
     if name == "img" and is_start:
         alt = mark.attribute("alt")
-        return unescape(html[alt.value_start : alt.value_end]) if alt else ""
+        return _plain(html[alt.value_start : alt.value_end]) if alt else ""
     if name in ("td", "th"):
         return "" if is_start else _CELL
     if name == "li":
@@ -84,7 +133,7 @@ def _link(html: str, mark: Mark, links: list[str]) -> str:
     href = mark.attribute("href")
     if not href:
         return end
-    links.append(unescape(html[href.value_start : href.value_end]))
+    links.append(_plain(html[href.value_start : href.value_end]))
     return end + _LINK
 
 

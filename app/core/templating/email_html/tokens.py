@@ -5,10 +5,23 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-VOID = frozenset(["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"])
+VOID = frozenset(
+    ["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"]
+)
 _OPAQUE = frozenset(["style", "script", "title", "textarea", "xmp", "iframe", "noembed", "noframes"])
+_CLOSED_BY = {
+    "p": ("p",),
+    "li": ("p", "li"),
+    "dt": ("p", "dt", "dd"),
+    "dd": ("p", "dt", "dd"),
+    "td": ("p", "td", "th"),
+    "th": ("p", "td", "th"),
+    "tr": ("p", "td", "th", "tr"),
+    "option": ("option",),
+}
+_OPTIONAL_END = frozenset({"p", "li", "dt", "dd", "td", "th", "tr", "thead", "tbody", "tfoot", "option"})
 _TAG = re.compile(r"<(/?)([A-Za-z][^\s/>]*)|<!--|<[!?]")
-_ATTRIBUTE = re.compile(r"[\s/]*([^\s/>=][^\s/>=]*)(?:\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>\"']+)))?")
+_ATTRIBUTE = re.compile(r"[\s/]*([^\s/>=][^\s/>=]*)(?:\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>\"'][^\s>]*|(?=[\s>]))))?")
 _CLOSE = re.compile(r"[\s/]*>")
 
 
@@ -64,6 +77,28 @@ def marks(html: str) -> list[Mark]:
                 mark.content_end = end = _content_end(html, name, end, closing)
         position = end
     return found
+
+
+def has_more(html: str, found: list[Mark]) -> bool:
+    """Did `marks` give up at a broken tag, with HTML behind it?"""
+    last = found[-1] if found else None
+    position = (last.end if last.content_end is None else last.content_end) if last else 0
+    return bool(_TAG.search(html, position))
+
+
+def nest(stack: list[str], mark: Mark) -> None:
+    """Keep the stack of open elements, never shorter than a browser's: an end that fits nothing closes nothing."""
+    if mark.kind == "start" and mark.name not in VOID:
+        closes = _CLOSED_BY.get(mark.name, ())
+        while stack and stack[-1] in closes:
+            stack.pop()
+        stack.append(mark.name)
+    elif mark.kind == "end":
+        kept = len(stack)
+        while kept and stack[kept - 1] != mark.name and stack[kept - 1] in _OPTIONAL_END:
+            kept -= 1
+        if kept and stack[kept - 1] == mark.name:
+            del stack[kept - 1 :]
 
 
 def _other_end(html: str, start: int, is_comment: bool) -> int:
