@@ -159,12 +159,8 @@ def _render(claim: Claim, facts: _Facts) -> Parts:
         raise PermanentError("template_missing", message.detail)
     if isinstance(message, Exception):
         raise PermanentError("template_invalid", str(message))
-    context = {
-        "event": event,
-        "data": event.get("data", {}),
-        "recipient": person_context(claim.user_id, person),
-        "tenant": {"name": facts.tenant["name"]},
-    }
+    told = person_context(claim.user_id, person)
+    context = templates.context(event, event.get("data", {}), told, facts.tenant["name"])
     try:
         return dict(message.render(context, locale=_locale(person), time_zone=(person and person.time_zone) or "UTC"))
     except RenderError as error:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from app.core.conditions import Condition
 from app.core.deliveries.claims import FIRST
 from app.core.deliveries.content import event_context, person_context
 from app.core.preferences import Choices
@@ -18,6 +19,7 @@ from app.ids import derived_id
 from providers.contract import Channel, DeliveryStatus
 
 Row = dict[str, Any]
+Told = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,121 +63,114 @@ def plan(event: PlannedEvent, rules: Sequence[LoadedRule], subscribed: Sequence[
     `rules` are those that match its type, `subscribed` the configurations that want it without any rule.
     Webhooks are made once, with the first page. The ids come from the event, so planning again is harmless.
     """
-    made = Plan()
-    context = event_context(event.id, event.event_type, event.occurred_at, event.data)
-    for rule in rules:
-        made.rows += _webhooks_of_rule(event, rule, subscribed, setting, context, made)
+    page = _Page(event, setting)
     if event.first_page:
-        made.rows += [_webhook_row(event, setting, endpoint, None, None) for endpoint in subscribed]
+        for rule in rules:
+            page.add(page.webhooks_of(rule, subscribed))
+        page.add(page.webhook(endpoint) for endpoint in subscribed)
     for user_id in event.user_ids:
         person = setting.people.get(user_id)
         told = person_context(user_id, person)
         for rule in rules:
-            made.rows += _rows_of_person(event, rule, user_id, person, told, context, setting, made)
-    made.rows = list({row["id"]: row for row in reversed(made.rows)}.values())[::-1]  # the first of an id counts
-    return made
+            page.add(page.messages_of(rule, user_id, person, told))
+    return Plan(list(page.rows.values()), page.notes)
 
 
-def _rows_of_person(
-    event: PlannedEvent,
-    rule: LoadedRule,
-    user_id: str,
-    person: Person | None,
-    told: Mapping[str, Any],
-    context: Mapping[str, Any],
-    setting: Setting,
-    made: Plan,
-) -> Iterator[Row]:
-    if not _holds(rule.condition, rule, event, context, told, made):
-        return
-    for index, action in enumerate(rule.actions):
-        channel = Channel(action.channel)
-        if channel is Channel.WEBHOOK or not _holds(action.condition, rule, event, context, told, made):
-            continue
-        row = _row(event, setting, channel, derived_id(event.id, rule.id, str(index), user_id))
-        row |= {"rule_id": rule.id, "user_id": user_id, "category": rule.category, "template": action.template}
-        row["address"] = action.to or address_of(channel, user_id, person) or ""
-        reason = _why_not(event, row["address"], channel, setting)
-        if reason is None:
-            decision = setting.choices.allows(user_id, rule.category, channel, critical=rule.critical)
-            reason = None if decision.enabled else f"preference_{decision.decided_by}"
-        yield skipped(row, reason) if reason else row
+class _Page:
+    """One page while it is being planned."""
 
+    def __init__(self, event: PlannedEvent, setting: Setting) -> None:
+        self.rows: dict[str, Row] = {}
+        self.notes: Counter[tuple[str, str]] = Counter()
+        self._event = event
+        self._setting = setting
+        self._context = event_context(event.id, event.event_type, event.occurred_at, event.data)
+        self._judged: dict[Condition, bool] = {}
 
-def _webhooks_of_rule(
-    event: PlannedEvent,
-    rule: LoadedRule,
-    subscribed: Sequence[Endpoint],
-    setting: Setting,
-    context: Mapping[str, Any],
-    made: Plan,
-) -> Iterator[Row]:
-    """A rule's webhook action names a configuration or a URL; naming neither, it gives words to the subscribed ones."""
-    actions = [(i, a) for i, a in enumerate(rule.actions) if a.channel == Channel.WEBHOOK]
-    if not event.first_page or not actions or not _holds(rule.condition, rule, event, context, {}, made):
-        return
-    for index, action in actions:
-        if not _holds(action.condition, rule, event, context, {}, made):
-            continue
-        if action.to:
-            row = _row(event, setting, Channel.WEBHOOK, derived_id(event.id, rule.id, str(index), action.to))
-            yield row | {
-                "rule_id": rule.id,
-                "category": rule.category,
-                "template": action.template,
-                "address": action.to,
-            }
-            continue
-        named = _named(action, subscribed, setting)
-        for endpoint in named:
-            yield _webhook_row(event, setting, endpoint, rule, action)
-        if not named:
-            row = _row(event, setting, Channel.WEBHOOK, derived_id(event.id, rule.id, str(index), "nobody"))
-            row |= {"rule_id": rule.id, "category": rule.category, "template": action.template, "address": ""}
-            yield skipped(row, "no_endpoint")
+    def add(self, rows: Iterable[Row]) -> None:
+        """Keep rows; of several with one id the first counts."""
+        for row in rows:
+            self.rows.setdefault(row["id"], row)
 
+    def messages_of(self, rule: LoadedRule, user_id: str, person: Person | None, told: Told) -> Iterator[Row]:
+        """What one rule has for one person: a row for each action but webhooks, skipped ones with their reason."""
+        if not self._holds(rule, rule.condition, told):
+            return
+        for index, action in enumerate(rule.actions):
+            channel = Channel(action.channel)
+            if channel is Channel.WEBHOOK or not self._holds(rule, action.condition, told):
+                continue
+            address = action.to or address_of(channel, user_id, person) or ""
+            row = self._row(channel, address, rule, action, str(index), user_id) | {"user_id": user_id}
+            if row["status"] == DeliveryStatus.PENDING:
+                decision = self._setting.choices.allows(user_id, rule.category, channel, critical=rule.critical)
+                if not decision.enabled:
+                    row = skipped(row, f"preference_{decision.decided_by}")
+            yield row
 
-def _named(action: Action, subscribed: Sequence[Endpoint], setting: Setting) -> Sequence[Endpoint]:
-    if action.configuration_id is None:
-        return subscribed
-    endpoint = setting.endpoints.get(action.configuration_id)
-    return [endpoint] if endpoint and endpoint.enabled else []
+    def webhooks_of(self, rule: LoadedRule, subscribed: Sequence[Endpoint]) -> Iterator[Row]:
+        """What one rule has for webhooks: to a URL or a configuration that it names.
 
+        Naming neither, it gives its words to those who are subscribed.
+        """
+        if not any(action.channel == Channel.WEBHOOK for action in rule.actions):
+            return
+        if not self._holds(rule, rule.condition, {}):
+            return
+        for index, action in enumerate(rule.actions):
+            if action.channel != Channel.WEBHOOK or not self._holds(rule, action.condition, {}):
+                continue
+            named = [] if action.to else self._named(action, subscribed)
+            for endpoint in named:
+                yield self.webhook(endpoint, rule, action)
+            if not named:
+                row = self._row(Channel.WEBHOOK, action.to or "", rule, action, str(index), action.to or "nobody")
+                yield skipped(row, "no_endpoint") if row["reason"] == "no_address" else row
 
-def _webhook_row(
-    event: PlannedEvent, setting: Setting, endpoint: Endpoint, rule: LoadedRule | None, action: Action | None
-) -> Row:
-    """One event goes to one configuration once, however many rules name it."""
-    row = _row(event, setting, Channel.WEBHOOK, derived_id(event.id, "configuration", endpoint.id))
-    row |= {"configuration_id": endpoint.id, "address": endpoint.url}
-    if rule and action:
-        row |= {"rule_id": rule.id, "category": rule.category, "template": action.template}
-    reason = _why_not(event, endpoint.url, Channel.WEBHOOK, setting)
-    return skipped(row, reason) if reason else row
+    def webhook(self, endpoint: Endpoint, rule: LoadedRule | None = None, action: Action | None = None) -> Row:
+        """One event goes to one configuration once, however many rules name it."""
+        row = self._row(Channel.WEBHOOK, endpoint.url, rule, action, "configuration", endpoint.id)
+        return row | {
+            "id": derived_id(self._event.id, "configuration", endpoint.id),
+            "configuration_id": endpoint.id,
+        }
 
+    def _named(self, action: Action, subscribed: Sequence[Endpoint]) -> Sequence[Endpoint]:
+        if action.configuration_id is None:
+            return subscribed
+        endpoint = self._setting.endpoints.get(action.configuration_id)
+        return [endpoint] if endpoint and endpoint.enabled else []
 
-def _holds(
-    condition: Any,
-    rule: LoadedRule,
-    event: PlannedEvent,
-    context: Mapping[str, Any],
-    told: Mapping[str, Any],
-    made: Plan,
-) -> bool:
-    if condition is None:
-        return True
-    holds, reason = condition.holds(context, event.data, told)
-    if reason:
-        made.notes[rule.id, reason] += 1
-    return bool(holds)
+    def _row(
+        self, channel: Channel, address: str, rule: LoadedRule | None, action: Action | None, *identity: str
+    ) -> Row:
+        event = self._event
+        delivery_id = derived_id(event.id, rule.id if rule else "", *identity)
+        row = new_row(delivery_id, event.tenant_id, channel, self._setting.now, event.lane, test=event.test)
+        row |= {"event_id": event.id, "event_type": event.event_type, "address": address}
+        if rule and action:
+            row |= {"rule_id": rule.id, "category": rule.category, "template": action.template}
+        reason = self._why_not(address, channel)
+        return skipped(row, reason) if reason else row
 
+    def _why_not(self, address: str, channel: Channel) -> str | None:
+        if self._event.test:
+            return "test_key"
+        if channel not in self._setting.served:
+            return "no_provider"
+        return None if address else "no_address"
 
-def _why_not(event: PlannedEvent, address: str, channel: Channel, setting: Setting) -> str | None:
-    if event.test:
-        return "test_key"
-    if channel not in setting.served:
-        return "no_provider"
-    return None if address else "no_address"
+    def _holds(self, rule: LoadedRule, condition: Condition | None, told: Told) -> bool:
+        if condition is None:
+            return True
+        if condition in self._judged:
+            return self._judged[condition]
+        holds, reason = condition.holds(self._context, self._event.data, told)
+        if reason:
+            self.notes[rule.id, reason] += 1
+        if "recipient" not in condition.roots:  # then it is the same for everybody
+            self._judged[condition] = holds
+        return holds
 
 
 def address_of(channel: Channel, user_id: str, person: Person | None) -> str | None:
@@ -185,13 +180,6 @@ def address_of(channel: Channel, user_id: str, person: Person | None) -> str | N
     if person is None:
         return None
     return person.email if channel is Channel.EMAIL else person.phone
-
-
-def _row(event: PlannedEvent, setting: Setting, channel: Channel, delivery_id: str) -> Row:
-    return new_row(delivery_id, event.tenant_id, channel, setting.now, event.lane, test=event.test) | {
-        "event_id": event.id,
-        "event_type": event.event_type,
-    }
 
 
 def new_row(delivery_id: str, tenant_id: str, channel: Channel, now: datetime, lane: str, *, test: bool = False) -> Row:
