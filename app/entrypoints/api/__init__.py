@@ -31,6 +31,7 @@ BLUEPRINTS: tuple[ApiBlueprint, ...] = (
     notifications.blp,
     preferences.blp,
     preferences.defaults_blp,
+    preferences.defaults_blp,
     deliveries.blp,
     recipients.blp,
     rules.blp,

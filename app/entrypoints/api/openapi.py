@@ -70,6 +70,9 @@ class TidingsApi(Api):  # type: ignore[misc]
     def _register_error_handlers(self) -> None:
         """None: `problems` has registered ours."""
 
+    def _register_pagination_header(self) -> None:
+        """None: our pages have cursors."""
+
     def _register_responses(self) -> None:
         super()._register_responses()
         for response in self.spec.components.responses_lazy.values():
