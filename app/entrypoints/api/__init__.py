@@ -31,7 +31,6 @@ BLUEPRINTS: tuple[ApiBlueprint, ...] = (
     notifications.blp,
     preferences.blp,
     preferences.defaults_blp,
-    preferences.defaults_blp,
     deliveries.blp,
     recipients.blp,
     rules.blp,
