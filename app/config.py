@@ -121,6 +121,7 @@ class Settings:
     secret_key: str = setting(
         "", _text, "At least 32 characters; encrypts secrets at rest. Embedded: made and kept in DATA_DIR.", secret=True
     )
+    tenant_name: str = setting("Tidings", _text, "Name of the first tenant, as people read it in messages.")
     bootstrap_api_key: str = setting(
         "", _text, "First API key (tdg_live_ and 32 or more letters and digits).", secret=True
     )

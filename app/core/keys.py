@@ -244,7 +244,9 @@ def make_token(vault: Vault, key: SigningKey, user_id: str, clock: Clock, hours:
     return jwt.encode(claims, vault.open(key.material), "HS256", headers={"kid": key.id})
 
 
-def bootstrap(session: Session, vault: Vault, clock: Clock, *, api_key_secret: str | None) -> tuple[Tenant, str | None]:
+def bootstrap(
+    session: Session, vault: Vault, clock: Clock, *, api_key_secret: str | None, tenant_name: str = "Tidings"
+) -> tuple[Tenant, str | None]:
     """The first tenant with the shipped rules, its first API key and a signing key. Harmless when called again.
 
     Returns the tenant, and the API key's plaintext if one was made now. With `api_key_secret` that very key is
@@ -255,7 +257,7 @@ def bootstrap(session: Session, vault: Vault, clock: Clock, *, api_key_secret: s
     tenant = session.execute(select(Tenant).order_by(Tenant.created_at, Tenant.id).limit(1)).scalar_one_or_none()
     if tenant is None:
         tenant = Tenant(
-            name="default", webhook_secret=vault.seal(new_secret()), preference_defaults={}, created_at=clock.now()
+            name=tenant_name, webhook_secret=vault.seal(new_secret()), preference_defaults={}, created_at=clock.now()
         )
         session.add(tenant)
         session.flush()

@@ -14,7 +14,7 @@ from app.core.event_types import is_pattern, matches
 from app.crypto import Vault
 from app.errors import ConflictError, InvalidError, NotFoundError
 from app.ids import is_id, new_id
-from app.models import WebhookAttempt, WebhookConfiguration
+from app.models import Tenant, WebhookAttempt, WebhookConfiguration
 from app.paging import Cursor, Page, page
 from providers.guard import Resolver, check_url, resolve
 from providers.webhook.signature import PREFIX, new_secret
@@ -104,6 +104,13 @@ def regenerate_secret(
     found.secret, found.updated_at = vault.seal(secret), clock.now()
     session.flush()
     return found, secret
+
+
+def regenerate_own_secret(session: Session, vault: Vault, tenant_id: str) -> str:
+    """A new secret for what a tenant sends directly, shown only now; the old one signs nothing more."""
+    secret = new_secret()
+    session.execute(update(Tenant).where(Tenant.id == tenant_id).values(webhook_secret=vault.seal(secret)))
+    return secret
 
 
 def hint(vault: Vault, found: WebhookConfiguration) -> str:

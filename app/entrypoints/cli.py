@@ -192,7 +192,8 @@ def _bootstrap(settings: Settings) -> str | None:
     db = Database(settings.database_url, pool_size=1)
     with db.transaction(system(Purpose.MIGRATE)) as session:
         vault = Vault(settings.secret_key)
-        _, made = keys.bootstrap(session, vault, Clock(), api_key_secret=settings.bootstrap_api_key or None)
+        wanted = settings.bootstrap_api_key or None
+        _, made = keys.bootstrap(session, vault, Clock(), api_key_secret=wanted, tenant_name=settings.tenant_name)
     db.close()
     return made
 
@@ -207,19 +208,16 @@ def _first_tenant(db: Database) -> str:
 
 def _greet(settings: Settings, made: str | None) -> None:
     url = settings.base_url
-    shown = made or "$TIDINGS_API_KEY"
+    auth = '-H "Authorization: Bearer $TIDINGS_API_KEY"'
     lines = [f"Tidings is at {url}", ""]
     if made and not settings.bootstrap_api_key:
-        lines += [f"Your API key, shown this once: {made}", f"  export TIDINGS_API_KEY={made}", ""]
-    elif not made:
+        lines += ["Your API key, shown this once:", f"  export TIDINGS_API_KEY={made}", ""]
+    elif not settings.bootstrap_api_key:
         lines += ["Your API key was shown at the first start; `tidings keys create` makes another.", ""]
-    else:
-        shown = "$TIDINGS_API_KEY"
     event = (
         '{"eventType": "order.created", "recipients": [{"userId": "ada", "name": "Ada", "email": "ada@example.com",'
         ' "phone": "+15005550006"}], "data": {"orderId": "A-1001", "total": 49.9, "currency": "EUR"}}'
     )
-    auth = f"-H 'Authorization: Bearer {shown}'" if made else f'-H "Authorization: Bearer {shown}"'
     lines += [
         "Try:",
         "  .venv/bin/tidings listen",

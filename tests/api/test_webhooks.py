@@ -8,7 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from standardwebhooks.webhooks import Webhook
 
+from app.core.deliveries import send
+from app.core.outbox import Lane
+from app.core.runtime import Runtime
 from providers.webhook.signature import verify
 from tests.servers.http import Answer, HttpReceiver
 
@@ -93,3 +97,19 @@ def test_a_refusal_is_an_answer_too(client: Any, auth: dict[str, str], receiver:
 
 def test_trying_what_is_not_there_is_not_found(client: Any, auth: dict[str, str]) -> None:
     assert client.post(f"{PATH}/nonsense/test", json={}, headers=auth).status_code == 404
+
+
+def test_what_is_sent_directly_is_signed_with_the_tenants_own_secret(
+    client: Any, auth: dict[str, str], runtime: Runtime
+) -> None:
+    # given a receiver that was told the tenant's own secret
+    made = client.post("/api/webhooks/regenerate-secret", headers=auth)
+    assert made.status_code == 200
+    with HttpReceiver() as receiver:
+        sent = client.post("/api/send/webhook", headers=auth, json={"url": receiver.url("/own"), "payload": {"a": 1}})
+        assert sent.status_code == 202
+        # when
+        send.deliver(runtime, Lane.TRANSACTIONAL)
+        (got,) = receiver.wait_for(1)
+    # then a stranger's library verifies what came
+    assert Webhook(made.json["secret"]).verify(got.body, dict(got.headers)) == {"a": 1}

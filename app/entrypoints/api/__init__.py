@@ -36,6 +36,7 @@ BLUEPRINTS: tuple[ApiBlueprint, ...] = (
     rules.blp,
     templates.blp,
     webhooks.blp,
+    webhooks.own_blp,
     api_keys.blp,
     signing_keys.blp,
 )

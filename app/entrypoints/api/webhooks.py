@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Response
 from marshmallow import fields
+from sqlalchemy.orm import Session
 
 from app.core import trials, webhooks
 from app.core.channels import reachable_ranges
@@ -32,6 +33,15 @@ blp = ApiBlueprint(
     url_prefix="/api/webhooks/configurations",
     scope="webhooks",
     description="Who subscribes to which events.",
+)
+
+
+own_blp = ApiBlueprint(
+    "webhook-secret",
+    __name__,
+    url_prefix="/api/webhooks",
+    scope="webhooks",
+    description="The secret that signs webhooks sent directly.",
 )
 
 
@@ -159,6 +169,19 @@ def regenerate_secret(configuration_id: str) -> dict[str, Any]:
             session, runtime().vault, runtime().clock, caller().tenant_id, configuration_id
         )
     return {**_shown(found), "secret": plain}
+
+
+class OwnSecret(ApiSchema):
+    """The tenant's own webhook secret, shown this once."""
+
+    secret = secret()
+
+
+@own_blp.route("/regenerate-secret", methods=["POST"])
+@own_blp.creates(200, OwnSecret)
+def regenerate_own_secret(session: Session) -> dict[str, Any]:
+    """Make a new secret for direct webhook sends (`POST /api/send/webhook`), which have no configuration."""
+    return {"secret": webhooks.regenerate_own_secret(session, runtime().vault, caller().tenant_id)}
 
 
 @blp.route("/<configuration_id>/logs")
