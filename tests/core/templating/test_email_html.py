@@ -129,7 +129,7 @@ DATA: list[dict[str, Any]] = [
     {},
     {"a": "p", "b": "<b>&amp;\n  x</b>", "url": "https://x.example/?a=1&b=2", "l": ["q", "", "<td>"], "m": {"x": 1, "y": [2]}},
     {"a": "big", "l": [1], "m": {"x": "  two  words "}, "n": 1, "raw": "<b>raw</b><p>y</p>", "name": "p", "next": {"n": 2}, "url": "mailto:a@b.example"},
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("name", STATIC)

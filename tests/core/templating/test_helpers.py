@@ -44,7 +44,7 @@ PRINTS: list[tuple[str, Any, dict[str, str], str]] = [
     ("{{date d 'long'}}", {"d": "2026-03-01"}, {"locale": "../../etc", "time_zone": "../../etc/passwd"}, "March 1, 2026"),
     ("{{date d 'long'}}", {"d": "2026-03-01"}, {"locale": "de-XX"}, "1. März 2026"),
     ("{{date d 'long'}}", {"d": "2026-03-01"}, {"locale": "zh-Hant-TW"}, "2026年3月1日"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("template", "data", "run", "expected"), PRINTS)
@@ -59,7 +59,7 @@ FAILS = [
     ("{{money 'x' 'EUR'}}", "money"), ("{{money 1 'EURO'}}", "money"), ("{{money 1 5}}", "money"), ("{{money 1 '<b>'}}", "money"), ("{{percent 'x'}}", "percent"),
     ("{{truncate 'x' 'y'}}", "truncate"), ("{{truncate 'x' -1}}", "truncate"), ("{{truncate l 5}}", "truncate"), ("{{pluralize 'x' 'item'}}", "pluralize"),
     ("{{join 'x'}}", "join"), ("{{upper l}}", "upper"), ("{{lower m}}", "lower"), ("{{gt l 1}}", "gt"), ("{{lt true 1}}", "lt"), ("{{gte 'x' 1}}", "gte"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("template", "helper"), FAILS)
@@ -72,7 +72,7 @@ def test_bad_input_is_a_render_error_that_names_the_helper(render: Any, template
 @pytest.mark.parametrize(
     "template",
     ["{{date}}", "{{date 1 2 3}}", "{{money 1}}", "{{upper}}", "{{json}}", "{{eq 1}}", "{{number 1 digits=2}}", "{{#upper 'x'}}y{{/upper}}", "{{#date x}}{{/date}}"],
-)  # fmt: skip
+)
 def test_wrong_use_of_a_helper_is_refused_at_save(render: Any, template: str) -> None:
     with pytest.raises(TemplateError):
         render(template)

@@ -24,7 +24,7 @@ PIECES = st.sampled_from(
     ["{{a}}", "{{{b}}}", "{{#if a}}", "{{/if}}", "{{else}}", "{{#each c}}", "{{/each}}", "{{@key}}", "{{../a}}", "{{! x }}", "\\{{"]
     + ["{{json a}}", "{{date a}}", "{{money a b}}", "{{number c}}", "{{join c}}", "{{#d}}", "{{/d}}", "{{> p}}", "{{truncate a b}}", "~}}", "{{~"]
     + ["{{pluralize a b}}", "{{percent a}}", "{{lookup a b}}", "{{#with a}}", "{{/with}}", "{{gt a b}}", "{{upper a}}", "\n", " ", "<p>", "}}"]
-)  # fmt: skip
+)
 TEMPLATES = st.lists(PIECES | st.text(max_size=5), max_size=12).map("".join)
 
 

@@ -63,7 +63,8 @@ _LINES = frozenset(["br", "tr", "li", "dt", "dd", "caption", "figcaption", "thea
 _LINK_PARTS = re.compile("\x04([^\x04-\x06]*)\x05([^\x04-\x06]*)\x06")
 _STRAY = re.compile("[\x00\x04-\x06]")
 _MARKS = re.compile(" ?([\x01\x02][\x01\x02 ]*)")
-_SPACES = re.compile("[ \t\r\n\f\u00a0\u200c\u200b\u00ad\u034f]+")
+_BLANK = "\t\r\n\f\u00a0\u200c\u200b\u00ad\u034f"
+_SPACES = re.compile(f"[{_BLANK}][ {_BLANK}]*| [ {_BLANK}]+")  # not the single spaces between words
 _ENDLESS = re.compile("&#[0-9]{8,};?")
 _DISPLAY_NONE = re.compile(r"display\s*:\s*none|mso-hide\s*:\s*all", re.IGNORECASE)
 
