@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ from providers.webhook.signature import PREFIX, new_secret
 
 __all__ = ["Endpoint", "create", "disable", "enabled", "load", "matches", "matching", "replace"]
 
+LOOKUP_SECONDS = 5.0  # a name server that hangs must not keep the request's thread
+_lookups = ThreadPoolExecutor(max_workers=16, thread_name_prefix="lookup")
 MAX_CONFIGURATIONS = 1_000  # of one tenant
 MAX_EVENT_TYPES = 100
 MAX_DESCRIPTION = 1_000  # characters
@@ -59,8 +62,11 @@ def check_target(url: str, allow: Sequence[str], *, resolver: Resolver = resolve
 
     `allow`: ranges (CIDR) that are admitted besides the public internet. Raises InvalidError for `url`.
     """
+    judged = _lookups.submit(check_url, url, allow, resolver=resolver)
     try:
-        check_url(url, allow, resolver=resolver)
+        judged.result(timeout=LOOKUP_SECONDS)
+    except TimeoutError:
+        raise InvalidError({"url": "names a host that could not be looked up in time"}) from None
     except ValueError as error:
         raise InvalidError({"url": str(error)}) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -140,3 +141,17 @@ def test_an_unknown_configuration_is_not_found(runtime: Runtime, tenant_id: str,
     for work in works:
         with pytest.raises(NotFoundError), runtime.db.transaction(tenant(tenant_id)) as session:
             work(session)
+
+
+def test_a_name_server_that_hangs_does_not_keep_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "LOOKUP_SECONDS", 0.05)
+    answered = threading.Event()
+
+    def hanging(*_: Any) -> list[str]:
+        answered.wait(10)
+        return []
+
+    with pytest.raises(InvalidError) as caught:
+        webhooks.check_target("https://example.com/hook", (), resolver=hanging)
+    answered.set()
+    assert "in time" in caught.value.fields["url"]
