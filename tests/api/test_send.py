@@ -147,16 +147,15 @@ def test_links_to_the_own_site_or_the_web_are_taken(client: Any, auth: dict[str,
 
 
 def test_a_preference_is_honoured_when_person_and_type_are_named(client: Any, auth: dict[str, str]) -> None:
-    wishes = {"items": [{"category": "orders", "channel": "email", "enabled": False}]}
-    put = client.put("/api/notifications/preferences?userId=ada", json=wishes, headers=auth)
-    assert put.status_code == 200, put.json
+    wishes = {"items": [{"category": "orders", "channel": "in_app", "enabled": False}]}
+    assert client.put("/api/notifications/preferences?userId=ada", json=wishes, headers=auth).status_code == 200
 
-    about = {"userId": "ada", "eventType": "order.created"}
-    named = client.post("/api/send/email", json=EMAIL | about, headers=auth).json["deliveries"][0]
-    unnamed = client.post("/api/send/email", json=EMAIL, headers=auth).json["deliveries"][0]
+    named = client.post("/api/send/in-app", json=IN_APP | {"eventType": "order.created"}, headers=auth)
+    unnamed = client.post("/api/send/in-app", json=IN_APP, headers=auth)
 
-    assert (named["status"], named["reason"][:10]) == ("skipped", "preference")
-    assert unnamed["reason"] is None or not unnamed["reason"].startswith("preference")
+    assert named.json["deliveries"][0]["status"] == "skipped"
+    assert named.json["deliveries"][0]["reason"].startswith("preference")
+    assert unnamed.json["deliveries"][0]["status"] == "pending"
 
 
 def test_what_a_test_key_sends_is_skipped(client: Any, auth: dict[str, str]) -> None:

@@ -174,7 +174,8 @@ class ApiBlueprint(Blueprint):  # type: ignore[misc]
 
     def arguments(self, schema: Any, *, location: str = "json", **options: Any) -> Callable[[View], View]:
         """Load the body (or the query) by a schema; the view gets it as its next positional argument."""
-        return cast(Callable[[View], View], super().arguments(schema, location=location, **options))
+        ready = schema() if isinstance(schema, type) else schema  # made once, and not for every request
+        return cast(Callable[[View], View], super().arguments(ready, location=location, **options))
 
     def response(self, status: int, schema: Any = None, **options: Any) -> Callable[[View], View]:
         """Dump what the view returns by a schema."""

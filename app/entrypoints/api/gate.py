@@ -80,7 +80,7 @@ def _authenticate(house: Doors) -> Caller:
         credential = credential_of(request)
         if known := house.authenticator.remembered(credential):
             return known
-        _refuse_if(house.limiter.hit("public", _address(), cost=0))
+        _refuse_if(house.limiter.look("public", _address()))
         return house.authenticator.caller(credential)
     except RateLimitedError:
         raise
@@ -116,15 +116,18 @@ def _refuse_if(standing: Standing) -> None:
 def _label(response: Response) -> Response:
     """The headers of every answer."""
     headers = response.headers
-    headers["X-Request-Id"] = g.get("request_id", "")
-    for name, value in _HEADERS.items():
-        headers.setdefault(name, value)
-    if request.path.startswith("/api/"):
-        headers.setdefault("Cache-Control", "no-store")
+    given = {name.lower() for name, _ in headers}
+    more = [("X-Request-Id", str(g.get("request_id", "")))]
+    more += [(name, value) for name, value in _HEADERS.items() if name.lower() not in given]
+    if request.path.startswith("/api/") and "cache-control" not in given:
+        more.append(("Cache-Control", "no-store"))
     standing = cast(Standing | None, g.get("rate"))
     if standing is not None:
-        headers["RateLimit-Limit"] = str(standing.limit)
-        headers["RateLimit-Remaining"] = str(standing.remaining)
-        headers["RateLimit-Reset"] = str(standing.reset)
+        more += [
+            ("RateLimit-Limit", str(standing.limit)),
+            ("RateLimit-Remaining", str(standing.remaining)),
+            ("RateLimit-Reset", str(standing.reset)),
+        ]
+    headers.extend(more)
     log.debug("request", method=request.method, endpoint=request.endpoint, status=response.status_code)
     return response

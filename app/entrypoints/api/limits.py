@@ -1,24 +1,30 @@
 """Rate limits: how many requests of a group somebody may make in a window of time.
 
-Counted in Redis where there is one, so that all web processes count together, else in memory. When Redis is away
-each process counts for itself for a while: a request is never lost for want of a counter. The windows are cut by
-the clock, so that one increment tells everything the headers say.
+Every request takes the next position of its window, and those beyond the limit are refused. Web processes share the
+positions through Redis, where there is one: each takes a block of them (half a percent of the limit) in one round
+trip and hands them out itself, so that most requests cost none. What a process does not use of its last block is
+lost: a limit may be reached by so much too early, never too late. When Redis is away each process counts for itself
+for a while: a request is never lost for want of a counter. The windows are cut by the clock.
 """
 
 from __future__ import annotations
 
+import math
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
-from limits import RateLimitItem, parse
-from limits.storage import MemoryStorage, Storage, storage_from_string
+from redis import Redis
 from redis.exceptions import RedisError
 
 from app.config import Settings
 
 GROUPS = ("write", "events", "send", "read", "public", "callbacks")
+_SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
 _REDIS_AWAY_SECONDS = 5.0
+_BLOCKS = 200  # a process takes a 200th of a limit at a time
 
 log = structlog.get_logger()
 
@@ -36,38 +42,91 @@ class Standing:
 class RateLimiter:
     """Counts requests by group and identity (API key, person or address)."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._items: dict[str, RateLimitItem] = {
-            group: parse(getattr(settings, f"rate_limit_{group}")) for group in GROUPS
-        }
-        self._memory = MemoryStorage()
-        self._shared: Storage | None = _shared_storage(settings.redis_url)
+    def __init__(self, settings: Settings, now: Callable[[], float] = time.time) -> None:
+        self._rates = {group: _parsed(getattr(settings, f"rate_limit_{group}")) for group in GROUPS}
+        self._positions = _Positions()
+        url = settings.redis_url
+        self._redis = Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1) if url else None
         self._away_until = 0.0
+        self._now = now
 
-    def hit(self, group: str, identity: str, cost: int = 1) -> Standing:
-        """Count one request, and say how things stand. `cost` 0 only looks."""
-        item = self._items[group]
-        period = item.get_expiry()
-        now = time.time()
-        window = int(now // period)
-        key = f"tidings:limit:{group}:{identity}:{window}"
-        count = self._count(key, period, cost)
-        reset = max(1, int((window + 1) * period - now + 0.999))
-        exceeded = count > item.amount if cost else count >= item.amount
-        return Standing(item.amount, max(0, item.amount - count), reset, exceeded)
+    def hit(self, group: str, identity: str) -> Standing:
+        """Count one request, and say how things stand with it."""
+        amount, period = self._rates[group]
+        window = int(self._now() // period)
+        position = self._positions.next(group, identity, window)
+        if position is None:
+            block = max(1, amount // _BLOCKS)
+            end = self._shared_end(f"tidings:limit:{group}:{identity}:{window}", period, block)
+            position = self._positions.lease(group, identity, window, block, end)
+        return self._standing(amount, period, window, position, exceeded=position > amount)
 
-    def _count(self, key: str, period: int, cost: int) -> int:
-        if self._shared is not None and time.monotonic() >= self._away_until:
-            try:
-                return self._shared.incr(key, period, cost) if cost else self._shared.get(key)
-            except (RedisError, OSError) as error:
-                self._away_until = time.monotonic() + _REDIS_AWAY_SECONDS
-                log.warning("rate_limits_count_alone", error=type(error).__name__)
-        return self._memory.incr(key, period, cost) if cost else self._memory.get(key)
+    def look(self, group: str, identity: str) -> Standing:
+        """How things stand as far as this process knows, without counting."""
+        amount, period = self._rates[group]
+        window = int(self._now() // period)
+        position = self._positions.last(group, identity, window)
+        return self._standing(amount, period, window, position, exceeded=position >= amount)
+
+    def _standing(self, amount: int, period: int, window: int, position: int, *, exceeded: bool) -> Standing:
+        reset = max(1, math.ceil((window + 1) * period - self._now()))
+        return Standing(amount, max(0, amount - position), reset, exceeded)
+
+    def _shared_end(self, key: str, period: int, block: int) -> int | None:
+        """Take a block of positions for this process: its last one. None when there is no Redis, or it is away."""
+        if self._redis is None or time.monotonic() < self._away_until:
+            return None
+        try:
+            with self._redis.pipeline(transaction=False) as both:
+                both.incrby(key, block)
+                both.expire(key, period + 1)
+                return int(both.execute()[0])
+        except (RedisError, OSError) as error:
+            self._away_until = time.monotonic() + _REDIS_AWAY_SECONDS
+            log.warning("rate_limits_count_alone", error=type(error).__name__)
+            return None
 
 
-def _shared_storage(redis_url: str) -> Storage | None:
-    if not redis_url:
-        return None
-    url = redis_url.replace("unix://", "redis+unix://", 1) if redis_url.startswith("unix://") else redis_url
-    return storage_from_string(url, socket_timeout=1, socket_connect_timeout=1)  # type: ignore[return-value]
+class _Positions:
+    """The positions that this process may hand out: {identity: (last given, last of the block)} of each group.
+
+    A group's are thrown away when its window is over.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._windows: dict[str, int] = {}
+        self._given: dict[str, dict[str, tuple[int, int]]] = {}
+
+    def next(self, group: str, identity: str, window: int) -> int | None:
+        """The next position; None when the block is used up."""
+        with self._lock:
+            given, end = self._of(group, window).get(identity, (0, 0))
+            if given >= end:
+                return None
+            self._given[group][identity] = (given + 1, end)
+            return given + 1
+
+    def lease(self, group: str, identity: str, window: int, block: int, end: int | None) -> int:
+        """Go on with the block that ends at `end`, or with None where we are; returns its first position."""
+        with self._lock:
+            known = self._of(group, window)
+            end = known.get(identity, (0, 0))[0] + block if end is None else end
+            known[identity] = (end - block + 1, end)
+            return end - block + 1
+
+    def last(self, group: str, identity: str, window: int) -> int:
+        """The last position that was given."""
+        with self._lock:
+            return self._of(group, window).get(identity, (0, 0))[0]
+
+    def _of(self, group: str, window: int) -> dict[str, tuple[int, int]]:
+        if self._windows.get(group) != window:
+            self._windows[group], self._given[group] = window, {}
+        return self._given[group]
+
+
+def _parsed(rate: str) -> tuple[int, int]:
+    """`600 per minute` -> (600, 60). Settings have refused any other form."""
+    amount, _, unit = rate.partition(" per ")
+    return int(amount), _SECONDS[unit]
