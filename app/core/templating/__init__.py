@@ -1,8 +1,10 @@
-"""Template and data to the words of a message: Handlebars, parsed by pybars3's grammar, evaluated here, nothing executed.
+"""Template and data to the words of a message.
 
-`compile_message` reads the parts of a message once; `CompiledMessage.render` fills in data. `FileTemplates` are the ones that
-ship with the product. `TemplateError` is the author's mistake, `RenderError` and `LimitError` the data's. docs/templates.md is
-the author's page.
+Handlebars, parsed by pybars3's grammar, evaluated here, nothing executed.
+
+`compile_message` reads the parts of a message once; `CompiledMessage.render` fills in data. `FileTemplates` are the
+ones that ship with the product. `TemplateError` is the author's mistake, `RenderError` and `LimitError` the data's.
+docs/templates.md is the author's page.
 """
 
 from .errors import LimitError, RenderError, TemplateError

@@ -179,7 +179,10 @@ def partial(find: Find, context: Get | None, named: tuple[tuple[str, Get], ...],
 def partial_block(
     find: Find, context: Get | None, named: tuple[tuple[str, Get], ...], body: Emit, inlines: Inlines
 ) -> Emit:
-    """`{{#> name}}`: the body is what `{{> @partial-block}}` renders, or is rendered itself if there is no such partial."""
+    """`{{#> name}}`.
+
+    The body is what `{{> @partial-block}}` renders, or is rendered itself if there is no such partial.
+    """
 
     def emit(frame: Frame, out: list[str]) -> None:
         target = find(frame)[1]

@@ -1,6 +1,9 @@
-"""A template's tree to closures, which write its text. Values are looked up by key and index only; every loop has a budget.
+"""A template's tree to closures, which write its text.
 
-Follows the compiler and runtime of handlebars.js 4.7. Each closure takes the `Frame` it stands in and the list it writes to.
+Values are looked up by key and index only; every loop has a budget.
+
+Follows the compiler and runtime of handlebars.js 4.7. Each closure takes the `Frame` it stands in and the list it
+writes to.
 """
 
 from __future__ import annotations
@@ -80,7 +83,9 @@ class Evaluator:
         return text(name.value), self.program(block.program, scope, pushes=True)
 
     def program(self, program: Program | None, scope: Scope, *, pushes: bool, gives_params: bool = False) -> Emit:
-        """A block's program. `pushes`: it runs on a context of its own; `gives_params`: its caller fills its parameters.
+        """A block's program.
+
+        `pushes`: it runs on a context of its own; `gives_params`: its caller fills its parameters.
 
         A program with parameters adds a level to the scope, even where nobody fills them.
         """
@@ -106,7 +111,7 @@ class Evaluator:
     def value(self, expression: Expression, scope: Scope, position: int) -> Get:
         if isinstance(expression, Literal):
             constant = expression.value
-            return lambda frame: constant
+            return lambda _: constant
         if isinstance(expression, Call):
             if expression.name not in HELPERS:
                 raise self.fault(position, f"There is no helper called {_written(expression.head)}")

@@ -12,9 +12,11 @@ _SHARED = ("layouts", "partials")
 
 
 class FileTemplates:
-    """`<key>/<channel>.<part>.hbs`, and for all keys `layouts/<channel>.<name>.hbs` and `partials/<channel>.<name>.hbs`.
+    """`<key>/<channel>.<part>.hbs`, and for all keys `layouts/<channel>.<name>.hbs` and
+    `partials/<channel>.<name>.hbs`.
 
-    All files are read at once, when the object is made: a key that a caller names is looked up and never becomes a path.
+    All files are read at once, when the object is made: a key that a caller names is looked up and never becomes a
+    path.
     """
 
     def __init__(self, root: Path) -> None:

@@ -80,7 +80,10 @@ def percent(run: Run, value: Any, decimals: Any = None) -> str:
 
 
 def money(run: Run, amount: Any, currency: Any) -> str:
-    """An amount in major units, with an ISO 4217 currency: `49.9` and `EUR` as `€49.90`. Without a currency, a number."""
+    """An amount in major units, with an ISO 4217 currency.
+
+    `49.9` and `EUR` as `€49.90`. Without a currency, a number.
+    """
     if amount is None or amount == "":
         return ""
     value = decimal("money", amount)

@@ -1,8 +1,10 @@
-"""What stands inside one tag, parsed by pybars3's grammar. Nothing else of pybars3 is used, least of all its code generator.
+"""What stands inside one tag, parsed by pybars3's grammar.
 
-PyMeta, the engine under the grammar, `eval`s constant expressions of its rules as it parses; no text of a template reaches them
-(a test holds the list). The grammar is that of pybars3 0.9.7 with the lines of `_PATCHES` replaced, which bring it to
-handlebars.js 4.7; importing this module fails if one of the lines is not there.
+Nothing else of pybars3 is used, least of all its code generator.
+
+PyMeta, the engine under the grammar, `eval`s constant expressions of its rules as it parses; no text of a template
+reaches them (a test holds the list). The grammar is that of pybars3 0.9.7 with the lines of `_PATCHES` replaced,
+which bring it to handlebars.js 4.7; importing this module fails if one of the lines is not there.
 """
 
 from __future__ import annotations
@@ -92,7 +94,10 @@ _Grammar = _Rules.makeGrammar(_patched(handlebars_grammar), {}, "tidings_tag")
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """`@root.a.[b c]`, `../x`, `this`: `depth` steps outwards, then the parts by name. `is_data` if it starts with @."""
+    """`@root.a.[b c]`, `../x`, `this`.
+
+    `depth` steps outwards, then the parts by name. `is_data` if it starts with @.
+    """
 
     is_data: bool
     depth: int
@@ -101,7 +106,7 @@ class Path:
 
     @property
     def is_scoped(self) -> bool:
-        """Does it say `this` or start with a dot? Then it is never a helper or a block parameter (handlebars.js, ast.js)."""
+        """Does it say `this` or start with a dot? Then it is no helper and no block parameter (ast.js)."""
         return self.original.startswith(".") or bool(re.search(r"this\b", self.original, re.ASCII))
 
     @property
@@ -136,7 +141,8 @@ Expression = Path | Literal | Call
 def parse_tag(body: str, dynamic: bool = False) -> Call:
     """Parse `name arg key=value`. `dynamic` allows a sub-expression as name (partials).
 
-    Raises TemplateError with the column within the body. Results are cached by the text: the grammar takes milliseconds.
+    Raises TemplateError with the column within the body. Results are cached by the text: the grammar takes
+    milliseconds.
     """
     call = _parse(body)
     if isinstance(call.head, Call) and not dynamic:
@@ -207,8 +213,7 @@ def _expression(tree: Any) -> Expression:
     if kind == "path":
         return _path(value)
     if kind == "subexpr":
-        call = _call(value, tree[2])
-        return call
+        return _call(value, tree[2])
     if isinstance(value, tuple):
         return Literal(value[1] if value[0] == "string" else _number(value[1]))
     return Literal(None if value == "null" else value)

@@ -1,7 +1,7 @@
 """Every helper a template may call, by name. What is not here is refused when the template is saved.
 
-A helper takes values and returns one; a localized helper is first given the `Run`, for locale and time zone. Bad input raises RenderError.
-`if`, `unless`, `each`, `with` and `raw` are blocks and live in the evaluator.
+A helper takes values and returns one; a localized helper is first given the `Run`, for locale and time zone. Bad
+input raises RenderError. `if`, `unless`, `each`, `with` and `raw` are blocks and live in the evaluator.
 """
 
 from __future__ import annotations

@@ -63,9 +63,9 @@ class CompiledMessage:
     def render(self, data: Mapping[str, Any], *, locale: str = "en", time_zone: str = "UTC") -> dict[str, str]:
         """Part name to text. All parts share one budget of steps, output and time.
 
-        `data` is plain JSON under the names the template uses; `locale` is a BCP 47 tag and `time_zone` an IANA name, an
-        unknown one falls back to en and UTC. An email without a text template gets a text made from its HTML. An empty
-        `actionUrl` is left out. Raises RenderError, or LimitError, with the part's name.
+        `data` is plain JSON under the names the template uses; `locale` is a BCP 47 tag and `time_zone` an IANA name,
+        an unknown one falls back to en and UTC. An email without a text template gets a text made from its HTML. An
+        empty `actionUrl` is left out. Raises RenderError, or LimitError, with the part's name.
         """
         run = Run(locale, time_zone)
         frame = frame_for(data, run)
@@ -97,8 +97,8 @@ def frame_for(data: Mapping[str, Any], run: Run) -> Frame:
 def compile_message(channel: str, parts: Mapping[str, str], partials: Mapping[str, str]) -> CompiledMessage:
     """Compile the parts of a message, or find them compiled.
 
-    `parts` maps part names of the channel (see PARTS) to sources, `partials` the names of layouts and partials to theirs;
-    only those named are compiled. Raises TemplateError, with the part's name. Safe to call from many threads.
+    `parts` maps part names of the channel (see PARTS) to sources, `partials` the names of layouts and partials to
+    theirs; only those named are compiled. Raises TemplateError, with the part's name. Safe to call from many threads.
     """
     _check(channel, parts)
     key = (channel, frozenset(parts.items()), frozenset(partials.items()))

@@ -58,7 +58,10 @@ class Data:
 
 
 class Frame:
-    """Where rendering stands. `up` links the outer contexts, `params` the block parameters, `partials` the inline ones."""
+    """Where rendering stands.
+
+    `up` links the outer contexts, `params` the block parameters, `partials` the inline ones.
+    """
 
     __slots__ = ("context", "data", "params", "partials", "run", "up")
 

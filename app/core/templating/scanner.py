@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from . import limits
 from .errors import TemplateError
 
-SPACE = " \t\n\r\v\f\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
+SPACE = (
+    " \t\n\r\v\f\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000\ufeff"
+)
 """What JavaScript's `\\s` matches; `str.strip()` takes others."""
 
 _INSIDE = re.compile(r"[\"'\[{}]")
@@ -40,7 +43,9 @@ class Text:
 
 @dataclass(slots=True)
 class Tag:
-    """One tag. `kind`: value, unescaped, comment, open, open_inverse, open_partial, open_inline, else, close, partial, raw.
+    """One tag.
+
+    `kind`: value, unescaped, comment, open, open_inverse, open_partial, open_inline, else, close, partial, raw.
 
     `body` is what the grammar will parse, at `body_position`; `params` are the names between `as |` and `|`;
     `strip` says whether `~` stood at the left and at the right; `raw` is the text of a raw block.

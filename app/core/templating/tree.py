@@ -80,7 +80,10 @@ class Program:
 
 
 def parse(source: str, check: Callable[[], None] = lambda: None) -> Program:
-    """The tree of a template. `check` is called once per tag and may raise, to end a compilation that takes too long."""
+    """The tree of a template.
+
+    `check` is called once per tag and may raise, to end a compilation that takes too long.
+    """
     from_tokens = _Parser(source, check)
     root = from_tokens.program(0, 0)
     if from_tokens.index < len(from_tokens.tokens):

@@ -1,4 +1,6 @@
-"""Plain JSON values as handlebars.js sees them: looked up by key or index only, printed and compared as JavaScript would.
+"""Plain JSON values as handlebars.js sees them.
+
+Looked up by key or index only, printed and compared as JavaScript would.
 
 Only dict, list, str, int, float, bool and None are known; any other object is refused, and no attribute is ever read.
 """

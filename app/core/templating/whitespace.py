@@ -1,4 +1,4 @@
-"""Whitespace control (`~`) and standalone lines, by the rules of handlebars.js 4.7 (whitespace-control.js), in linear time."""
+"""Whitespace control (`~`) and standalone lines, as in handlebars.js 4.7 (whitespace-control.js), in linear time."""
 
 from __future__ import annotations
 

@@ -79,10 +79,11 @@ STATIC: dict[str, tuple[str, dict[str, str]]] = {
         {"l": STYLE + "<h1>{{title}}</h1><p class='big'>{{> @partial-block}}</p>"},
     ),
     "slots": (
-        "{{#> l}}{{#*inline 'head'}}<b>{{a}}</b>{{/inline}}{{#*inline 'foot'}}<p>{{b}}</p>{{/inline}}<i>{{a}}</i>{{/l}}",
+        "{{#> l}}{{#*inline 'head'}}<b>{{a}}</b>{{/inline}}{{#*inline 'foot'}}<p>{{b}}</p>{{/inline}}"
+        "<i>{{a}}</i>{{/l}}",
         {
-            "l": STYLE
-            + "<div class='big'>{{> head}}</div>{{> @partial-block}}{{#> foot}}none{{/foot}}{{#> more}}<p>m</p>{{/more}}"
+            "l": STYLE + "<div class='big'>{{> head}}</div>{{> @partial-block}}"
+            "{{#> foot}}none{{/foot}}{{#> more}}<p>m</p>{{/more}}"
         },
     ),
     "nested layouts": (
@@ -127,8 +128,23 @@ DYNAMIC: dict[str, tuple[str, dict[str, str]]] = {
 }
 DATA: list[dict[str, Any]] = [
     {},
-    {"a": "p", "b": "<b>&amp;\n  x</b>", "url": "https://x.example/?a=1&b=2", "l": ["q", "", "<td>"], "m": {"x": 1, "y": [2]}},
-    {"a": "big", "l": [1], "m": {"x": "  two  words "}, "n": 1, "raw": "<b>raw</b><p>y</p>", "name": "p", "next": {"n": 2}, "url": "mailto:a@b.example"},
+    {
+        "a": "p",
+        "b": "<b>&amp;\n  x</b>",
+        "url": "https://x.example/?a=1&b=2",
+        "l": ["q", "", "<td>"],
+        "m": {"x": 1, "y": [2]},
+    },
+    {
+        "a": "big",
+        "l": [1],
+        "m": {"x": "  two  words "},
+        "n": 1,
+        "raw": "<b>raw</b><p>y</p>",
+        "name": "p",
+        "next": {"n": 2},
+        "url": "mailto:a@b.example",
+    },
 ]
 
 

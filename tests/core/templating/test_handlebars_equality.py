@@ -1,4 +1,7 @@
-"""The same words as handlebars.js 4.7, case by case; handlebars_cases.json is written by freeze.mjs from the npm package."""
+"""The same words as handlebars.js 4.7, case by case.
+
+Handlebars_cases.json is written by freeze.mjs from the npm package.
+"""
 
 from __future__ import annotations
 

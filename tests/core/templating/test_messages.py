@@ -70,8 +70,20 @@ def test_an_action_url_may_be_relative_or_http(url: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "javascript:alert(1)", "JAVASCRIPT:alert(1)", "data:text/html,x", "//evil.example", "/\\evil.example", "\\\\evil", "a/b",
-        "https:evil", "https://", "ftp://x.example", "/\tjavascript", "java\nscript:x", "http://[::1", "mailto:a@b.example",
+        "javascript:alert(1)",
+        "JAVASCRIPT:alert(1)",
+        "data:text/html,x",
+        "//evil.example",
+        "/\\evil.example",
+        "\\\\evil",
+        "a/b",
+        "https:evil",
+        "https://",
+        "ftp://x.example",
+        "/\tjavascript",
+        "java\nscript:x",
+        "http://[::1",
+        "mailto:a@b.example",
     ],
 )
 def test_any_other_action_url_is_refused(url: str) -> None:

@@ -83,12 +83,23 @@ def test_an_order_mail_shows_the_order() -> None:
         "2. März 2026",
     ):
         assert words in result["text"]
-    assert 'style="display: inline-block' in result["html"]
+    assert "display: inline-block" in result["html"]
     assert "@media (max-width: 480px)" in result["html"]
 
 
 @pytest.mark.parametrize(
-    "key", ["../../etc/passwd", "/etc/passwd", "layouts", "partials", "order.created/email.subject", "..", "", "order.created\0", "ORDER.CREATED"]
+    "key",
+    [
+        "../../etc/passwd",
+        "/etc/passwd",
+        "layouts",
+        "partials",
+        "order.created/email.subject",
+        "..",
+        "",
+        "order.created\0",
+        "ORDER.CREATED",
+    ],
 )
 def test_a_key_never_leaves_the_folder(key: str) -> None:
     for channel in PARTS:

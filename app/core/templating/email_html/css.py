@@ -1,7 +1,8 @@
 """The rules of `<style>` elements written into `style` attributes, because many mail programs know no others.
 
-css-inline does the cascade, on a copy in which every tag is numbered; of its answer only the `style` attributes are taken over.
-So the author's own text stays as it was written, tag by tag, and template tags in it are never parsed as HTML and written anew.
+css-inline does the cascade, on a copy in which every tag is numbered; of its answer only the `style` attributes are
+taken over. So the author's own text stays as it was written, tag by tag, and template tags in it are never parsed as
+HTML and written anew.
 """
 
 from __future__ import annotations
@@ -81,7 +82,10 @@ def kept_rules(css: str) -> str:
 
 
 def check(html: str, found: list[Mark], css: str) -> None:
-    """css-inline has no bounds of its own: depth kills the process, tangled formatting and endless lists take for ever."""
+    """css-inline has no bounds of its own.
+
+    Depth kills the process, tangled formatting and endless lists take for ever.
+    """
     if len(html) > _LARGEST:
         raise RenderError(f"The HTML is longer than {_LARGEST} characters")
     if has_more(html, found):

@@ -1,7 +1,7 @@
 """A template as one HTML text with a private character for each tag, and back again.
 
-So what is done to HTML once per message can be done once per template: the text is changed, the characters stay, and the
-tree is built anew around them. Layouts and partials that are named outright are written out in their places.
+So what is done to HTML once per message can be done once per template: the text is changed, the characters stay, and
+the tree is built anew around them. Layouts and partials that are named outright are written out in their places.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ class NotStaticError(Exception):
 
 @dataclass(slots=True)
 class Place:
-    """What a private character stands for: leaf; open, else and close of a block; body and body_close of one rendered here."""
+    """What a private character stands for.
+
+    Leaf; open, else and close of a block; body and body_close of one rendered here.
+    """
 
     kind: str
     node: Node

@@ -1,7 +1,9 @@
-"""Does the way HTML is styled depend on the data? Only where the answer is certainly no, it is styled once per template.
+"""Does the way HTML is styled depend on the data? Only where the answer is certainly no, it is styled once per
+template.
 
-Looks at a template written out (`flat`): tags stand only in the text and in quoted attributes that no selector asks for, every
-branch and loop leaves the same element open that it found, elements are properly nested, and selectors look only upwards.
+Looks at a template written out (`flat`): tags stand only in the text and in quoted attributes that no selector asks
+for, every branch and loop leaves the same element open that it found, elements are properly nested, and selectors
+look only upwards.
 """
 
 from __future__ import annotations

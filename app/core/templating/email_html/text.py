@@ -1,7 +1,7 @@
 """A text part made from the HTML: paragraphs, lists, links as `text (url)`, rows of tables on a line each.
 
-In two steps, so that the first can be done once per template: `marked` replaces tags by control characters, `finish` lays the
-result out, when data has been filled in.
+In two steps, so that the first can be done once per template: `marked` replaces tags by control characters, `finish`
+lays the result out, when data has been filled in.
 """
 
 from __future__ import annotations
@@ -62,9 +62,8 @@ _BLOCKS = frozenset(
 _LINES = frozenset(["br", "tr", "li", "dt", "dd", "caption", "figcaption", "thead", "tbody", "tfoot"])
 _LINK_PARTS = re.compile("\x04([^\x04-\x06]*)\x05([^\x04-\x06]*)\x06")
 _STRAY = re.compile("[\x00\x04-\x06]")
-_MARKS = re.compile(" ?([\x01\x02][\x01\x02 ]*)")
-_BLANK = "\t\r\n\f\u00a0\u200c\u200b\u00ad\u034f"
-_SPACES = re.compile(f"[{_BLANK}][ {_BLANK}]*| [ {_BLANK}]+")  # not the single spaces between words
+_MARKS = re.compile("[\x01\x02][\x01\x02 ]*")
+_INVISIBLE = "\u200b\u200c\u00ad\u034f"  # spacers of preview texts
 _ENDLESS = re.compile("&#[0-9]{8,};?")
 _DISPLAY_NONE = re.compile(r"display\s*:\s*none|mso-hide\s*:\s*all", re.IGNORECASE)
 
@@ -140,7 +139,9 @@ def _link(html: str, mark: Mark, links: list[str]) -> str:
 
 def finish(text: str) -> str:
     """Lay out what `marked` made: blanks collapse, blocks are an empty line apart, cells two spaces."""
-    text = _SPACES.sub(" ", text)
+    for char in _INVISIBLE:
+        text = text.replace(char, " ")
+    text = " ".join(text.split())
     text = _STRAY.sub("", _LINK_PARTS.sub(_written_link, text))
     text = _MARKS.sub(_line_ends, text)
     lines = [_cells(line) for line in text.split("\n")]
@@ -161,7 +162,7 @@ def _written_link(match: re.Match[str]) -> str:
 
 
 def _line_ends(match: re.Match[str]) -> str:
-    return "\n\n" if _BLOCK in match.group(1) else "\n"
+    return "\n\n" if _BLOCK in match.group() else "\n"
 
 
 def _cells(line: str) -> str:

@@ -1,4 +1,7 @@
-"""HTML text to tags, in linear time, as far as styling and plain text need it. Nothing is ever rewritten, only found."""
+"""HTML text to tags, in linear time, as far as styling and plain text need it.
+
+Nothing is ever rewritten, only found.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,10 @@ class Attribute:
 
 @dataclass(slots=True)
 class Mark:
-    """One tag: kind start, end or other (comment, doctype). `content_end` is where the content of a style, script … ends."""
+    """One tag.
+
+    Kind start, end or other (comment, doctype). `content_end` is where the content of a style, script … ends.
+    """
 
     kind: str
     name: str
