@@ -26,13 +26,8 @@ class InProcessWorker:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        settings = runtime.settings
-        # 10 ms: an idle worker on Redis hears a ring within 4 ms; in memory nobody polls.
-        self._worker = dramatiq.Worker(
-            runtime.bell.broker,
-            worker_timeout=10 if settings.redis_url else 1000,
-            worker_threads=settings.worker_threads,
-        )
+        threads = runtime.settings.worker_threads
+        self._worker = dramatiq.Worker(runtime.bell.broker, worker_timeout=1000, worker_threads=threads)
         self._stopping = threading.Event()
         self._sweeper = threading.Thread(target=self._sweep, name="sweeper", daemon=True)
 

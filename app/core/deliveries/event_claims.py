@@ -46,7 +46,7 @@ UPDATE event_logs SET cursor = r.cursor, notes = r.notes, status = r.status,
   lease_until = CASE WHEN r.status = 'planned' THEN NULL ELSE {lease} END,
   planned_at = CASE WHEN r.status = 'planned' THEN {now} END
 FROM {rows}
-WHERE event_logs.tenant_id = :tenant AND event_logs.id = r.id AND event_logs.attempt = r.attempt
+WHERE {alone}event_logs.tenant_id = :tenant AND event_logs.id = r.id AND event_logs.attempt = r.attempt
   AND event_logs.status IN ('planning', 'received')
 RETURNING event_logs.id
 """
@@ -79,6 +79,7 @@ class ClaimedEvent:
 def _statement(template: str, postgres: bool, suspect: bool = False) -> TextClause:
     return text(
         template.format(
+            alone="" if postgres else "+",  # keeps SQLite from walking all of a tenant's rows: each is found by its id
             now="now()" if postgres else ":now",
             lease="now() + :lease_seconds * interval '1 second'" if postgres else ":lease_until",
             due="now() + :delay * interval '1 second'" if postgres else ":due_at",

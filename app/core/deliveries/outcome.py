@@ -74,14 +74,16 @@ UPDATE notification_logs SET
   delivered_at = CASE WHEN r.status = 'delivered' THEN coalesce(notification_logs.delivered_at, {now})
                  ELSE notification_logs.delivered_at END
 FROM {rows}
-WHERE notification_logs.tenant_id = :tenant AND notification_logs.id = r.id AND notification_logs.attempt = r.attempt
+WHERE {alone}notification_logs.tenant_id = :tenant AND notification_logs.id = r.id
+  AND notification_logs.attempt = r.attempt
 """
 _REFUSED = """
 UPDATE notification_logs SET
   status = r.status, reason = r.reason, error = r.error, provider = coalesce(r.provider, notification_logs.provider),
   lease_until = NULL, turn = r.turn, tries = tries - r.untried, next_attempt_at = {due}, updated_at = {now}
 FROM {rows}
-WHERE notification_logs.tenant_id = :tenant AND notification_logs.id = r.id AND notification_logs.attempt = r.attempt
+WHERE {alone}notification_logs.tenant_id = :tenant AND notification_logs.id = r.id
+  AND notification_logs.attempt = r.attempt
   AND notification_logs.status IN ('sending', 'pending')
 """
 _TRIED = """
@@ -89,7 +91,7 @@ UPDATE delivery_attempts SET
   provider = r.provider, duration_ms = r.duration_ms, outcome = r.outcome, code = r.code, error = r.error,
   detail = r.detail, finished_at = {now}, next_attempt_at = {due}
 FROM {rows}
-WHERE delivery_attempts.tenant_id = :tenant AND delivery_attempts.id = r.id
+WHERE {alone}delivery_attempts.tenant_id = :tenant AND delivery_attempts.id = r.id
 """
 
 
@@ -128,6 +130,7 @@ def _statement(template: str, spec: tuple[tuple[str, str], ...], postgres: bool)
     return text(
         template.format(
             rows=rows.source(spec, postgres),
+            alone="" if postgres else "+",  # keeps SQLite from walking all of a tenant's rows: each is found by its id
             now="now()" if postgres else ":now",
             due="now() + r.delay * interval '1 second'" if postgres else "r.due_at",
             into_sent=", ".join(sorted(f"'{status}'" for status in MOVES[S.SENT])),
