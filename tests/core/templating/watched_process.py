@@ -38,7 +38,7 @@ def watch(event: str, arguments: tuple[Any, ...]) -> None:
 def main() -> None:
     job = json.load(sys.stdin)
     # Babel and the time zones read their data from files when they are first used.
-    warm = "{{datetime x 'full'}}{{date x}}{{time x 'full'}}{{money 1 'EUR'}}{{percent 1}}{{number 1}}{{date x 'zzzz vvvv'}}"
+    warm = "{{datetime x 'full'}}{{date x 'zzzz vvvv'}}{{time x 'full'}}{{money 1 'EUR'}}{{percent 1}}{{number 1}}"
     for locale in ("en", "de"):
         compile_message("sms", {"text": warm}, {}).render({"x": "2026-01-02T03:04:05Z"}, locale=locale)
     "".encode("utf-16-le")  # Python loads this codec when it is first used
