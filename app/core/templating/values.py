@@ -129,6 +129,8 @@ def _as_number(value: Any) -> float:
 
 def entries(mapping: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """A mapping's items in JavaScript's order: whole-number keys first, by size."""
+    if not all(type(key) is str for key in mapping):
+        raise RenderError("A mapping with keys that are not texts is not JSON data")
     numbers = [key for key in mapping if key[:1].isdigit() and _INDEX.fullmatch(key)]
     if not numbers:
         return iter(mapping.items())

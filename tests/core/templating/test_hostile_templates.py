@@ -184,6 +184,8 @@ def test_data_that_is_not_json_is_refused_and_not_walked() -> None:
         "{{#if x}}y{{/if}}",
     ):
         assert outcome(source, {"x": Secret()}).startswith("RenderError"), source
+    for odd in ((1, 2), b"x", {1, 2}, {1: 2}, 1j):
+        assert outcome("{{#each x}}{{@key}}{{/each}}{{x}}{{x.a}}{{json x}}", {"x": odd})
     assert "hunter2" not in outcome("{{#each x}}{{@key}}{{this}}{{/each}}", {"x": Secret()})
 
 
