@@ -32,7 +32,7 @@ KEY = "tdg_live_" + "d" * 40
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 _ADDRESS = re.compile(r"Tidings is at (\S+)")
-_SHOWN_KEY = re.compile(r"shown this once: (tdg_live_\w+)")
+_SHOWN_KEY = re.compile(r"export TIDINGS_API_KEY=(tdg_live_\w+)")
 
 
 def _die_with_the_tests() -> None:
@@ -104,14 +104,17 @@ class Service:
         """All it has written since its last start."""
         return self._log.read_text(errors="replace")
 
-    def stop(self) -> int:
-        """SIGTERM, and wait. Returns the exit status."""
+    def stop(self, how: int = signal.SIGTERM, *, group: bool = False) -> int:
+        """A signal to the one process that was started, or to all of its group, and wait. Returns the exit status."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
+        if group:
+            os.killpg(self._process.pid, how)
+        else:
+            self._process.send_signal(how)
         return self._process.wait(STOP_SECONDS)
 
     def kill(self) -> None:
-        """SIGKILL to all of it."""
+        """SIGKILL to all of its group."""
         if self._process is None or self._process.poll() is not None:
             return
         os.killpg(self._process.pid, signal.SIGKILL)
