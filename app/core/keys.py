@@ -15,7 +15,7 @@ import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from app.clock import Clock
@@ -38,6 +38,7 @@ MAX_TOKEN_HOURS = 24
 _MAX_TOKEN = 8_192
 _SECRET_LENGTH = 43  # of 57 letters and digits: 250 bits
 _FORM = re.compile(r"tdg_(live|test)_[A-Za-z0-9]{32,200}")
+_USE_NOTED_FOR = timedelta(minutes=10)
 _CLOCKS_DIFFER = timedelta(seconds=60)
 _OPTIONS: Any = {
     "require": ["exp", "sub"],
@@ -93,6 +94,17 @@ def find_api_key(session: Session, clock: Clock, secret: str) -> ApiKey | None:
     if key is None or key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= clock.now()):
         return None
     return key
+
+
+def note_use(session: Session, clock: Clock, key: ApiKey) -> None:
+    """Write down that a key was used, to within ten minutes. `session` sees all tenants (to authenticate)."""
+    mine = (ApiKey.tenant_id == key.tenant_id, ApiKey.id == key.id)
+    session.execute(update(ApiKey).where(*mine).values(last_used_at=clock.now()))
+
+
+def use_is_noted(clock: Clock, key: ApiKey) -> bool:
+    """Whether the key's last use that is written down is recent enough."""
+    return key.last_used_at is not None and clock.now() - key.last_used_at < _USE_NOTED_FOR
 
 
 def list_api_keys(session: Session, tenant_id: str, cursor: Cursor) -> Page[ApiKey]:

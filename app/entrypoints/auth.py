@@ -15,7 +15,9 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime
 
+import structlog
 from flask import Request
+from sqlalchemy.exc import DBAPIError
 
 from app.clock import Clock
 from app.core import keys
@@ -26,6 +28,8 @@ from app.models import ApiKey
 
 _REMEMBERED_SECONDS = 5.0
 _MOST_REMEMBERED = 10_000
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +99,31 @@ class Authenticator:
         if known := self.remembered(credential):
             return known
         generation = self._generation
-        with self._db.transaction(system(Purpose.AUTHENTICATE), read_only=True) as session:
-            if credential.startswith("tdg_"):
-                key = keys.find_api_key(session, self._clock, credential)
-                if key is None:
-                    raise UnauthorizedError("The API key is not valid.", code="invalid_api_key")
-                caller, expires_at = _service(key), key.expires_at
-            else:
-                tenant_id, user_id, expires_at = keys.read_token_until(session, self._vault, self._clock, credential)
-                caller = Caller(tenant_id, "person", user_id=user_id)
+        caller, expires_at = self._service(credential) if credential.startswith("tdg_") else self._person(credential)
         self._remember(credential, _Remembered(caller, time.monotonic() + _REMEMBERED_SECONDS, expires_at), generation)
         return caller
+
+    def _service(self, secret: str) -> tuple[Caller, datetime | None]:
+        with self._db.transaction(system(Purpose.AUTHENTICATE), read_only=True) as session:
+            key = keys.find_api_key(session, self._clock, secret)
+        if key is None:
+            raise UnauthorizedError("The API key is not valid.", code="invalid_api_key")
+        if not keys.use_is_noted(self._clock, key):
+            self._note_use(key)
+        scopes, test = frozenset(key.scopes), key.kind == "test"
+        return Caller(key.tenant_id, "service", api_key_id=key.id, scopes=scopes, test=test), key.expires_at
+
+    def _note_use(self, key: ApiKey) -> None:
+        try:
+            with self._db.transaction(system(Purpose.AUTHENTICATE)) as session:
+                keys.note_use(session, self._clock, key)
+        except DBAPIError as error:  # nobody is turned away because a note could not be made
+            log.warning("key_use_not_noted", error=type(error).__name__)
+
+    def _person(self, token: str) -> tuple[Caller, datetime | None]:
+        with self._db.transaction(system(Purpose.AUTHENTICATE), read_only=True) as session:
+            tenant_id, user_id, expires_at = keys.read_token_until(session, self._vault, self._clock, token)
+        return Caller(tenant_id, "person", user_id=user_id), expires_at
 
     def _remember(self, credential: str, found: _Remembered, generation: int) -> None:
         with self._lock:
@@ -120,10 +138,6 @@ class Authenticator:
         with self._lock:
             self._generation += 1
             self._known.clear()
-
-
-def _service(key: ApiKey) -> Caller:
-    return Caller(key.tenant_id, "service", api_key_id=key.id, scopes=frozenset(key.scopes), test=key.kind == "test")
 
 
 def credential_of(request: Request) -> str:

@@ -67,3 +67,12 @@ def test_bad_input_names_its_field_and_nothing_is_stored(
     assert answer.status_code == 422
     assert [error["field"] for error in answer.json["errors"]] == [field]
     assert client.get(f"/api/{path}", headers=auth).json == before
+
+
+def test_a_key_says_when_it_was_used(client: Any, auth: dict[str, str]) -> None:
+    made = client.post("/api/api-keys", json={"name": "used"}, headers=auth).json
+    assert made["lastUsedAt"] is None
+
+    client.get("/api/events", headers={"Authorization": f"Bearer {made['key']}"})
+
+    assert client.get(f"/api/api-keys/{made['id']}", headers=auth).json["lastUsedAt"] is not None

@@ -40,6 +40,7 @@ class ApiKeyOut(ApiSchema):
     created_at = Time(required=True)
     expires_at = Time(allow_none=True)
     revoked_at = Time(allow_none=True)
+    last_used_at = Time(allow_none=True, metadata={"description": "To within ten minutes."})
 
 
 class ApiKeyMade(ApiKeyOut):

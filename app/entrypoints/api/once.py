@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flask import Request
+from sqlalchemy.orm import Session
 
 from app.core import idempotency
 from app.core.runtime import Runtime
@@ -56,29 +57,33 @@ def do(
     if isinstance(begun, idempotency.Replay):
         return begun.answer, True
 
-    def store(session: Any, answer: Any) -> None:
+    def store(session: Session, answer: dict[str, Any]) -> None:
         kept = {name: value for name, value in answer.items() if name not in secrets}
         idempotency.finish(session, begun, status=status, answer=kept)
 
     try:
-        return _work(runtime, caller, work, in_transaction, store), False
+        answer = _work(runtime, caller, work, in_transaction, store)
     except BaseException:
         with runtime.db.transaction(scope) as session:
             idempotency.release(session, begun)
         raise
+    if not in_transaction:  # a fault from here on does not give the key back: the work is done
+        with runtime.db.transaction(scope) as session:
+            store(session, answer)
+    return answer, False
 
 
 def _work(
-    runtime: Runtime, caller: Caller, work: Callable[..., Any], in_transaction: bool, store: Callable[..., None] | None
+    runtime: Runtime,
+    caller: Caller,
+    work: Callable[..., Any],
+    in_transaction: bool,
+    store: Callable[[Session, dict[str, Any]], None] | None,
 ) -> Any:
-    if in_transaction:
-        with runtime.db.transaction(caller.scope) as session:
-            answer = work(session)
-            if store:
-                store(session, answer)
-        return answer
-    answer = work()
-    if store:
-        with runtime.db.transaction(tenant(caller.tenant_id)) as session:
+    if not in_transaction:
+        return work()
+    with runtime.db.transaction(caller.scope) as session:
+        answer = work(session)
+        if store:
             store(session, answer)
     return answer
