@@ -7,29 +7,33 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
 from app.config import Settings
 
 
-def configure_logs(settings: Settings) -> None:
-    """Set up structlog, and let what libraries log through `logging` come out the same way. Call once a process."""
+def configure_logs(settings: Settings, stream: TextIO | None = None) -> None:
+    """Set up structlog, and let what libraries log through `logging` come out the same way. Call once a process.
+
+    `stream`: where to; default: standard error.
+    """
+    stream = stream or sys.stderr
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    output = _output(settings.log_format)
+    output = _output(settings.log_format, colors=stream.isatty())
     structlog.configure(
         processors=[*shared, *output],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=stream),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -41,7 +45,7 @@ def configure_logs(settings: Settings) -> None:
     root.setLevel(max(level, logging.WARNING))
 
 
-def _output(form: str) -> list[Any]:
+def _output(form: str, *, colors: bool) -> list[Any]:
     if form == "text":
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        return [structlog.dev.ConsoleRenderer(colors=colors)]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

@@ -120,5 +120,6 @@ def _database(error: DBAPIError | PoolTimeout) -> Response:
 
 
 def _unexpected(error: Exception) -> Response:
-    log.error("unhandled_exception", error=type(error).__name__, exc_info=error)
+    cause = getattr(error, "original_exception", None) or error
+    log.error("unhandled_exception", error=type(cause).__name__, exc_info=cause)
     return problem(500, "internal_error", "Something went wrong on our side. It is logged under the request id.")
