@@ -58,3 +58,17 @@ def test_the_page_needs_nothing_from_elsewhere(client: Any) -> None:
         found.close()
     assert client.get("/docs/../app/__init__.py").status_code == 404
     assert client.get("/docs/LICENSE").status_code == 404
+
+
+def test_times_and_addresses_say_their_form(client: Any) -> None:
+    schemas = client.get("/openapi.json").json["components"]["schemas"]
+
+    assert schemas["EventIn"]["properties"]["occurredAt"] == {
+        "type": "string",
+        "format": "date-time",
+        "description": "Default: now.",
+    }
+    one, several = schemas["EmailIn"]["properties"]["to"]["anyOf"]
+    assert one["examples"] == ["Ada <ada@example.com>"]
+    assert several["items"] == one
+    assert schemas["EmailIn"]["required"] == ["subject", "to"]

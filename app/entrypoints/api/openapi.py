@@ -14,7 +14,7 @@ from flask_smorest import Api
 from marshmallow import fields
 
 from app.entrypoints.api import problems
-from app.entrypoints.api.schemas import ApiSchema, FieldFault
+from app.entrypoints.api.schemas import ApiSchema, FieldFault, Time
 
 _ASSETS = Path(flask_swagger_ui.__file__).parent / "dist"
 _SERVED = frozenset({"swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png", "index.css"})
@@ -103,6 +103,7 @@ def install(app: Flask) -> Api:
             "security": [{name: []} for name in schemes],
         },
     )
+    api.register_field(Time, "string", "date-time")
     app.register_blueprint(_docs())
     return api
 

@@ -24,7 +24,6 @@ CHANNELS = tuple(channel.value for channel in Channel)
 EVENT_TYPE = r"^[a-zA-Z0-9_-]+(\.[a-zA-Z0-9_-]+)*\Z"
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
 _FRACTION = re.compile(r"\.(\d{1,6})\d*")
-_DATE_TIME = {"type": "string", "format": "date-time", "examples": ["2026-11-20T08:00:00.000000Z"]}
 
 
 def camel(name: str) -> str:

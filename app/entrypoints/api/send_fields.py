@@ -33,6 +33,9 @@ _UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
 class Mailbox(fields.String):
     """`ada@example.com` or `Ada <ada@example.com>`."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(metadata={"maxLength": MAX_ADDRESS, "examples": ["Ada <ada@example.com>"]}, **options)
+
     def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> str:
         if not isinstance(value, str) or not 1 <= len(value) <= MAX_ADDRESS:
             raise ValidationError("is not an email address")
@@ -46,6 +49,9 @@ class Mailbox(fields.String):
 class Phone(fields.String):
     """A number as +4915112345678; other spellings with a country code are brought into this one."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(metadata={"examples": ["+4915112345678"]}, **options)
+
     def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> str:
         try:
             return normalise(value if isinstance(value, str) else "")
@@ -57,7 +63,7 @@ class OneOrMany(fields.Field[list[Any]]):
     """One value, or a list of them; what comes twice is taken once."""
 
     def __init__(self, inner: fields.Field[Any], most: int, **options: Any) -> None:
-        one = {"type": "string"}
+        one = {"type": "string", **inner.metadata}
         metadata = {"anyOf": [one, {"type": "array", "items": one, "minItems": 1, "maxItems": most}]}
         super().__init__(metadata=metadata, **options)
         self._inner = inner
