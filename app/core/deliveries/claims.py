@@ -31,7 +31,7 @@ _COLUMNS = (
 )
 _TAKE = (
     "UPDATE notification_logs SET status = 'sending', attempt = attempt + 1, tries = tries + 1,"
-    " lease_until = {lease}, updated_at = {now} WHERE tenant_id = :tenant AND status = 'pending' AND id IN ({ids})"
+    " lease_until = {lease}, updated_at = {now} WHERE {these} AND (tenant_id = :tenant AND status = 'pending') IS TRUE"
     f" RETURNING {_COLUMNS}"
 )
 # Tenants take turns: each step of the recursion is one probe of the index, however long a tenant's backlog is.
@@ -91,9 +91,7 @@ def _statement(template: str, postgres: bool, turn: int = 0) -> TextClause:
         "lock": "FOR UPDATE SKIP LOCKED" if postgres else "",
         "turn": str(turn),
         "limit": ":limit",
-        "ids": "SELECT CAST(value AS uuid) FROM jsonb_array_elements_text(CAST(:ids AS jsonb))"
-        if postgres
-        else "SELECT value FROM json_each(:ids)",
+        "these": rows.these("notification_logs", postgres),
     }
     return text(template.format(**parts))
 
@@ -134,7 +132,7 @@ def claim_these(
 ) -> list[Claim]:
     """Claim those of `ids` that are pending, due or not, and write an attempt for each."""
     postgres = rows.is_postgres(session)
-    values = {"tenant": tenant_id, "ids": rows.dumps(list(ids))} | _times(now, lease_seconds, postgres)
+    values = {"tenant": tenant_id, "ids": rows.id_list(ids, postgres)} | _times(now, lease_seconds, postgres)
     statement = _statement(_TAKE, postgres).columns(
         id=Id, tenant_id=Id, event_id=Id, rule_id=Id, configuration_id=Id, created_at=Utc
     )

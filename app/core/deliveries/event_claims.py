@@ -46,7 +46,7 @@ UPDATE event_logs SET cursor = r.cursor, notes = r.notes, status = r.status,
   lease_until = CASE WHEN r.status = 'planned' THEN NULL ELSE {lease} END,
   planned_at = CASE WHEN r.status = 'planned' THEN {now} END
 FROM {rows}
-WHERE {alone}event_logs.tenant_id = :tenant AND event_logs.id = r.id AND event_logs.attempt = r.attempt
+WHERE {these} AND (event_logs.tenant_id = :tenant) IS TRUE AND event_logs.id = r.id AND event_logs.attempt = r.attempt
   AND event_logs.status IN ('planning', 'received')
 RETURNING event_logs.id
 """
@@ -79,7 +79,6 @@ class ClaimedEvent:
 def _statement(template: str, postgres: bool, suspect: bool = False) -> TextClause:
     return text(
         template.format(
-            alone="" if postgres else "+",  # keeps SQLite from walking all of a tenant's rows: each is found by its id
             now="now()" if postgres else ":now",
             lease="now() + :lease_seconds * interval '1 second'" if postgres else ":lease_until",
             due="now() + :delay * interval '1 second'" if postgres else ":due_at",
@@ -87,6 +86,7 @@ def _statement(template: str, postgres: bool, suspect: bool = False) -> TextClau
             suspect=">" if suspect else "=",
             limit="1" if suspect else str(BATCH),
             rows=rows.source(_SPEC, postgres),
+            these=rows.these("event_logs", postgres),
         )
     )
 
@@ -135,7 +135,8 @@ def advance(
         {"id": e.id, "attempt": e.attempt, "cursor": e.cursor, "status": status, "notes": e.notes}
         for e, status in pairs
     ]
-    values = _times(now, postgres) | {"tenant": pairs[0][0].tenant_id, "rows": rows.dumps(written)}
+    ids = rows.id_list((event.id for event, _ in pairs), postgres)
+    values = _times(now, postgres) | {"tenant": pairs[0][0].tenant_id, "rows": rows.dumps(written), "ids": ids}
     return {str(found) for found in session.execute(statement, values).scalars()}
 
 

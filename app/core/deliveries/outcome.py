@@ -38,6 +38,9 @@ MOVES: dict[DeliveryStatus, frozenset[DeliveryStatus]] = {
 }
 BORN = frozenset({S.PENDING, S.SKIPPED})  # what planning writes
 
+_Spec = tuple[tuple[str, str], ...]
+_Verdict = dict[str, Any]
+
 _SPEC = (
     ("id", "uuid"),
     ("attempt", "integer"),
@@ -74,7 +77,7 @@ UPDATE notification_logs SET
   delivered_at = CASE WHEN r.status = 'delivered' THEN coalesce(notification_logs.delivered_at, {now})
                  ELSE notification_logs.delivered_at END
 FROM {rows}
-WHERE {alone}notification_logs.tenant_id = :tenant AND notification_logs.id = r.id
+WHERE {these} AND (notification_logs.tenant_id = :tenant) IS TRUE AND notification_logs.id = r.id
   AND notification_logs.attempt = r.attempt
 """
 _REFUSED = """
@@ -82,7 +85,7 @@ UPDATE notification_logs SET
   status = r.status, reason = r.reason, error = r.error, provider = coalesce(r.provider, notification_logs.provider),
   lease_until = NULL, turn = r.turn, tries = tries - r.untried, next_attempt_at = {due}, updated_at = {now}
 FROM {rows}
-WHERE {alone}notification_logs.tenant_id = :tenant AND notification_logs.id = r.id
+WHERE {these} AND (notification_logs.tenant_id = :tenant) IS TRUE AND notification_logs.id = r.id
   AND notification_logs.attempt = r.attempt
   AND notification_logs.status IN ('sending', 'pending')
 """
@@ -91,7 +94,7 @@ UPDATE delivery_attempts SET
   provider = r.provider, duration_ms = r.duration_ms, outcome = r.outcome, code = r.code, error = r.error,
   detail = r.detail, finished_at = {now}, next_attempt_at = {due}
 FROM {rows}
-WHERE {alone}delivery_attempts.tenant_id = :tenant AND delivery_attempts.id = r.id
+WHERE {these} AND (delivery_attempts.tenant_id = :tenant) IS TRUE AND delivery_attempts.id = r.id
 """
 
 
@@ -110,27 +113,36 @@ def record(session: Session, runtime: Runtime, tenant_id: str, tried: Sequence[T
     """Write the results of some claims of one tenant. Deliveries are fenced by attempt; attempts are always kept."""
     now = runtime.clock.now()
     verdicts = [_verdict(item, runtime, chance, now) for item in tried]
-    values = {"tenant": tenant_id} if rows.is_postgres(session) else {"tenant": tenant_id, "now": utc_text(now)}
     accepted = [v for v in verdicts if v["outcome"] == "accepted"]
     refused = [v for v in verdicts if v["outcome"] != "accepted"]
-    postgres = rows.is_postgres(session)
-    for template, chosen in ((_ACCEPTED, accepted), (_REFUSED, refused)):
-        if chosen:
-            session.execute(_statement(template, _SPEC, postgres), values | {"rows": rows.dumps(chosen)})
     attempts = [verdict | {"id": item.claim.attempt_id} for verdict, item in zip(verdicts, tried, strict=True)]
-    session.execute(_statement(_TRIED, _ATTEMPT_SPEC, postgres), values | {"rows": rows.dumps(attempts)})
+    _write(session, tenant_id, now, _ACCEPTED, "notification_logs", _SPEC, accepted)
+    _write(session, tenant_id, now, _REFUSED, "notification_logs", _SPEC, refused)
+    _write(session, tenant_id, now, _TRIED, "delivery_attempts", _ATTEMPT_SPEC, attempts)
     _record_webhooks(session, runtime, tenant_id, tried)
     for verdict, item in zip(verdicts, tried, strict=True):
         DELIVERIES.labels(item.claim.channel, verdict["outcome"]).inc()
         ATTEMPT_SECONDS.labels(item.claim.channel, item.provider or "none").observe(item.duration_ms / 1000)
 
 
+def _write(
+    session: Session, tenant_id: str, now: datetime, template: str, table: str, spec: _Spec, verdicts: list[_Verdict]
+) -> None:
+    if not verdicts:
+        return
+    postgres = rows.is_postgres(session)
+    ids = rows.id_list([verdict["id"] for verdict in verdicts], postgres)
+    values = {"tenant": tenant_id, "ids": ids, "rows": rows.dumps(verdicts)}
+    values |= {} if postgres else {"now": utc_text(now)}
+    session.execute(_statement(template, table, spec, postgres), values)
+
+
 @lru_cache(maxsize=16)
-def _statement(template: str, spec: tuple[tuple[str, str], ...], postgres: bool) -> TextClause:
+def _statement(template: str, table: str, spec: _Spec, postgres: bool) -> TextClause:
     return text(
         template.format(
             rows=rows.source(spec, postgres),
-            alone="" if postgres else "+",  # keeps SQLite from walking all of a tenant's rows: each is found by its id
+            these=rows.these(table, postgres),
             now="now()" if postgres else ":now",
             due="now() + r.delay * interval '1 second'" if postgres else "r.due_at",
             into_sent=", ".join(sorted(f"'{status}'" for status in MOVES[S.SENT])),
@@ -138,10 +150,10 @@ def _statement(template: str, spec: tuple[tuple[str, str], ...], postgres: bool)
     )
 
 
-def _verdict(item: Tried, runtime: Runtime, chance: random.Random, now: datetime) -> dict[str, Any]:
+def _verdict(item: Tried, runtime: Runtime, chance: random.Random, now: datetime) -> _Verdict:
     """What the row of a claim becomes: one dict for the statements above."""
     claim, result = item.claim, item.result
-    verdict: dict[str, Any] = {
+    verdict: _Verdict = {
         "id": claim.id,
         "attempt": claim.attempt,
         "provider": item.provider,
