@@ -40,14 +40,18 @@ def _die_with_the_tests() -> None:
 
 
 class Service:
-    """See the module. `settings` become environment variables; without `key` the service makes one up and shows it."""
+    """See the module. `settings` become environment variables; without `key` the service makes one up and shows it.
 
-    def __init__(self, folder: Path, *, key: str | None = KEY, **settings: str) -> None:
+    `command` is what is started: `up`, `web` or `worker`.
+    """
+
+    def __init__(self, folder: Path, *, key: str | None = KEY, command: str = "up", **settings: str) -> None:
         self.folder = folder
+        self.command = command
         self.port = free_port()
         self.key = key or ""
         self.settings = settings | ({"BOOTSTRAP_API_KEY": key} if key else {})
-        self._log = folder / "service.log"
+        self._log = folder / f"{command}.log"
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / ".venv").exists():
@@ -73,11 +77,17 @@ class Service:
         """Where it listens."""
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self) -> None:
-        """Start it, wait until it is ready, and learn the key it prints if it made one."""
+    @property
+    def pid(self) -> int:
+        """Of the process that was started."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start it, `wait` until it answers that it is ready, and learn the key it prints if it made one."""
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [".venv/bin/tidings", "up"],
+                [".venv/bin/tidings", self.command],
                 cwd=self.folder,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -87,7 +97,7 @@ class Service:
                 start_new_session=True,  # so that the whole of it can be killed at once
             )
         end = time.monotonic() + START_SECONDS
-        while not self._ready():
+        while wait and not self._ready():
             assert self._process.poll() is None, f"it ended while it started: {self.log()}"
             assert time.monotonic() < end, f"it is not ready: {self.log()}"
             time.sleep(0.05)
