@@ -34,7 +34,8 @@ _TAKE = (
     " lease_until = {lease}, updated_at = {now} WHERE {these} AND (tenant_id = :tenant AND status = 'pending') IS TRUE"
     f" RETURNING {_COLUMNS}"
 )
-# Tenants take turns: each step of the recursion is one probe of the index, however long a tenant's backlog is.
+# Tenants take turns: each step of the recursion, and each look at what is due first, is one probe of the index,
+# however long a tenant's backlog is. (EXISTS would become a join that reads all of it.)
 _SLOTS = """
 WITH RECURSIVE waiting(tenant_id) AS (
   SELECT (SELECT tenant_id FROM notification_logs WHERE status = 'pending' AND lane = :lane ORDER BY tenant_id LIMIT 1)
@@ -43,14 +44,16 @@ WITH RECURSIVE waiting(tenant_id) AS (
           AND tenant_id > waiting.tenant_id ORDER BY tenant_id LIMIT 1)
   FROM waiting WHERE waiting.tenant_id IS NOT NULL
 ), slots AS (
-  SELECT waiting.tenant_id, channels.channel FROM waiting
+  SELECT waiting.tenant_id, channels.channel, turns.turn FROM waiting
   CROSS JOIN (SELECT 'email' AS channel UNION ALL SELECT 'in_app'
               UNION ALL SELECT 'sms' UNION ALL SELECT 'webhook') channels
+  CROSS JOIN (SELECT 0 AS turn UNION ALL SELECT 1 UNION ALL SELECT 2) turns
   WHERE waiting.tenant_id IS NOT NULL
 )
-SELECT tenant_id, channel FROM slots WHERE EXISTS (
-  SELECT 1 FROM notification_logs d WHERE d.status = 'pending' AND d.lane = :lane AND d.tenant_id = slots.tenant_id
-  AND d.channel = slots.channel AND d.turn IN (0, 1, 2) AND d.next_attempt_at <= {now})
+SELECT DISTINCT tenant_id, channel FROM slots WHERE (
+  SELECT d.next_attempt_at FROM notification_logs d WHERE d.status = 'pending' AND d.lane = :lane
+  AND d.tenant_id = slots.tenant_id AND d.channel = slots.channel AND d.turn = slots.turn
+  ORDER BY d.next_attempt_at LIMIT 1) <= {now}
 """
 _DUE = """
   SELECT id FROM notification_logs WHERE status = 'pending' AND lane = :lane AND tenant_id = :tenant

@@ -29,9 +29,9 @@ WITH RECURSIVE waiting(tenant_id) AS (
           AND tenant_id > waiting.tenant_id ORDER BY tenant_id LIMIT 1)
   FROM waiting WHERE waiting.tenant_id IS NOT NULL
 )
-SELECT tenant_id FROM waiting WHERE EXISTS (
-  SELECT 1 FROM event_logs e WHERE e.status = 'received' AND e.lane = :lane AND e.tenant_id = waiting.tenant_id
-  AND e.next_attempt_at <= {now}) ORDER BY tenant_id
+SELECT tenant_id FROM waiting WHERE (
+  SELECT e.next_attempt_at FROM event_logs e WHERE e.status = 'received' AND e.lane = :lane
+  AND e.tenant_id = waiting.tenant_id ORDER BY e.next_attempt_at LIMIT 1) <= {now} ORDER BY tenant_id
 """
 # An event that was claimed before may have cost a worker its life: it is planned on its own.
 _CLAIM = """
