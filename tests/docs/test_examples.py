@@ -130,9 +130,11 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_examples_of_a_page_work_as_written(page: str, reader: Reader) -> None:
-    for block in blocks(ROOT / page):
-        if block.run:
-            reader.follow(block)
+    to_run = [block for block in blocks(ROOT / page) if block.run]
+    assert to_run
+
+    for block in to_run:
+        reader.follow(block)
 
 
 @pytest.mark.parametrize("page", PAGES)
