@@ -129,7 +129,9 @@ class Settings:
     log_format: str = setting("json", _one_of("json", "text"), "json for machines, text for eyes.")
     metrics_token: str = setting("", _text, "Bearer token for /metrics; empty: loopback only.", secret=True)
     prometheus_multiproc_dir: str = setting(
-        "", _text, "Folder where several processes of one machine share their metrics; emptied before the start."
+        "",
+        _text,
+        "Folder where web processes share their metrics; set it in the environment, and empty it before the start.",
     )
     web_threads: int = setting(8, _whole(1, 512), "Request threads of each web process.")
     web_processes: int = setting(2, _whole(1, 64), "Web processes of `tidings web`.")

@@ -1,7 +1,7 @@
 # What Tidings needs from Debian. Sourced by run and test; bash, under `set -euo pipefail`.
 #
 #   need_packages run       a Python of at least 3.11 that can make virtual environments: its path is in $python
-#   need_packages test      that, and PostgreSQL, Redis and Chromium (installed only: none of them is started)
+#   need_packages test      that, PostgreSQL, Redis, Chromium, curl and openssl (installed only: none of them is started)
 #
 # Only what is missing is installed, and only root installs. Anybody else is told the one line to run.
 
@@ -34,6 +34,8 @@ need_packages() {
         compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || has_program initdb || missing+=(postgresql)
         has_program redis-server || missing+=(redis-server)
         has_program chromium || missing+=(chromium)
+        has_program curl || missing+=(curl)
+        has_program openssl || missing+=(openssl)
     fi
     ((${#missing[@]} == 0)) || install_packages "${missing[@]}"
     find_python || fail "Python 3.11 or newer is needed; what is installed is older ($(python3 --version 2>&1 || true))"

@@ -24,8 +24,10 @@ from app.errors import InvalidError, RequestError
 from app.logs import configure_logs
 from app.models import SigningKey, Tenant
 from app.running import embedded
-from app.running.server import become_server
+from app.running.server import become_server, check_port
 from app.running.worker import become_supervisor, run_alone
+
+DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 def _fail(message: str) -> NoReturn:
@@ -73,6 +75,7 @@ def up() -> None:
     """Start everything in one process: web, worker and sweeps. Migrates and seeds first."""
     settings = _load()
     held = embedded.lock(settings.data_dir) if settings.embedded else None
+    check_port(settings)
     _migrate(settings)
     made = _bootstrap(settings)
     _greet(settings, made)
@@ -86,6 +89,7 @@ def up() -> None:
 def web() -> None:
     """Start the web processes (production; needs PostgreSQL and Redis)."""
     settings = _production("web")
+    check_port(settings)
     become_server(settings, with_worker=False)
 
 
@@ -220,7 +224,7 @@ def _greet(settings: Settings, made: str | None) -> None:
     )
     lines += [
         "Try:",
-        "  .venv/bin/tidings listen",
+        f"  .venv/bin/tidings listen{'' if url == DEFAULT_URL else f' --url {url}'}",
         f"  curl {url}/api/events {auth} -H 'Content-Type: application/json' -d '{event}'",
         f"  curl '{url}/api/deliveries' {auth}",
         "",

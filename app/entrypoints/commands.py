@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NoReturn
 
@@ -51,7 +50,11 @@ def _with_api(command: Any) -> Any:
         "--key", envvar="TIDINGS_API_KEY", required=True, help="API key; also from TIDINGS_API_KEY."
     )(command)
     return click.option(
-        "--url", envvar="TIDINGS_URL", default="http://127.0.0.1:8000", show_default=True, help="Where Tidings is."
+        "--url",
+        envvar="TIDINGS_URL",
+        default="http://127.0.0.1:8000",
+        show_default=True,
+        help="Where Tidings is; also from TIDINGS_URL.",
     )(command)
 
 

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import NoReturn
 
-from app.config import Settings
+from app.config import Settings, SettingsError
 from app.running.worker import STOP_SECONDS
 
 _HERE = Path(__file__).resolve().parent
+
+
+def check_port(settings: Settings) -> None:
+    """Raises SettingsError when nobody could listen on HOST and PORT: better than after everything was set up."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((settings.host, settings.port))
+        except OSError as error:
+            where = f"{settings.host}:{settings.port}"
+            raise SettingsError([f"PORT: nobody can listen on {where} ({error.strerror or error})"]) from None
 
 
 def become_server(settings: Settings, *, with_worker: bool) -> NoReturn:

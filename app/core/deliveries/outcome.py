@@ -208,7 +208,11 @@ def _detail(claim: Claim, detail: Any) -> dict[str, Any] | None:
     # A webhook's HTTP details have a table of their own.
     if not detail or claim.channel == Channel.WEBHOOK:
         return None
-    return {str(key): rows.storable(str(value), 2000) for key, value in detail.items()}
+    return {str(key): _plain(value) for key, value in detail.items()}
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, bool | int | float) else rows.storable(str(value), 2000)
 
 
 def _record_webhooks(session: Session, runtime: Runtime, tenant_id: str, tried: Iterable[Tried]) -> None:
