@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from datetime import UTC, datetime
+from datetime import datetime
 
 import uuid_utils
 
@@ -33,11 +33,6 @@ def derived_id(origin: str, *parts: str) -> str:
 def first_id_of(at: datetime) -> str:
     """The least UUIDv7 of a moment: the bound between older and newer ids."""
     return str(uuid.UUID(int=int(at.timestamp() * 1000) << 80))
-
-
-def time_of(identifier: str) -> datetime:
-    """When a UUIDv7 was made, to the millisecond."""
-    return datetime.fromtimestamp((uuid.UUID(identifier).int >> 80) / 1000, UTC)
 
 
 def is_id(text: str) -> bool:

@@ -18,7 +18,7 @@ from providers.contract import DeliveryStatus
 ROOT = Path(__file__).resolve().parent.parent
 CORE_ORDER = (
     "outbox",
-    "event_types",
+    "names",
     "recipients",
     "inbox",
     "webhooks",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +11,13 @@ from sqlalchemy.orm import Session
 
 from app import rows
 from app.clock import Clock
+from app.core.names import CATEGORY_FORM, is_category
 from app.errors import ConflictError, InvalidError, NotFoundError
 from app.ids import new_id
 from app.models import Preference, Rule, Tenant
 from providers.contract import Channel
 
 ALL = "*"
-CATEGORY = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}|\*")
 MAX_CATEGORIES = 200
 
 Wishes = Mapping[tuple[str, str], bool]
@@ -166,10 +165,8 @@ def _checked(items: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], bool |
     if len(items) > MAX_CATEGORIES * len(Channel):
         raise InvalidError({"items": f"holds more than {MAX_CATEGORIES * len(Channel)} items"})
     for index, item in enumerate(items):
-        if not CATEGORY.fullmatch(item["category"]):
-            faults[f"items.{index}.category"] = (
-                'is not "*" and not 1 to 64 of a-z, 0-9, ".", "_" and "-" beginning with a letter or digit'
-            )
+        if item["category"] != ALL and not is_category(item["category"]):
+            faults[f"items.{index}.category"] = f'is neither "{ALL}" nor {CATEGORY_FORM}'
         if item["channel"] not in set(Channel):
             faults[f"items.{index}.channel"] = f"is none of {', '.join(Channel)}"
     if faults:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from sqlalchemy.orm import Session
 from app.clock import Clock
 from app.core import recipients, webhooks
 from app.core.conditions import Condition, ConditionError, compile_condition, usable_condition
-from app.core.event_types import is_pattern, matches
+from app.core.names import CATEGORY_FORM, is_category, is_pattern, is_template_key, matches
 from app.errors import InvalidError, NotFoundError
 from app.ids import is_id, new_id
 from app.models import Rule
@@ -25,8 +24,6 @@ from providers.sms.numbers import is_e164
 MAX_ACTIONS = 20
 MAX_NAME = 255  # characters
 MAX_PRIORITY = 1_000_000
-TEMPLATE_KEY = re.compile(r"[a-z0-9][a-z0-9._/-]{0,199}")
-CATEGORY = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 _STORED = {"configuration_id": "configurationId"}
 _EVERY_CHANNEL = ("email", "sms", "in_app", "webhook")
@@ -160,7 +157,7 @@ def _checked(session: Session, tenant_id: str, fields: Mapping[str, Any]) -> dic
         "eventType": _fault(is_pattern(clean["event_type"]), "is not one such as order.created, order.* or *"),
         "condition": _condition_fault(clean["condition"]),
         "priority": _fault(abs(clean["priority"]) <= MAX_PRIORITY, f"is beyond {MAX_PRIORITY}"),
-        "category": _fault(CATEGORY.fullmatch(clean["category"]), "is not 1 to 64 of a-z, 0-9, '.', '_' and '-'"),
+        "category": _fault(is_category(clean["category"]), f"is not {CATEGORY_FORM}"),
         "actions": _fault(1 <= len(fields["actions"]) <= MAX_ACTIONS, f"must be 1 to {MAX_ACTIONS}"),
     }
     actions = fields["actions"][:MAX_ACTIONS]
@@ -196,7 +193,7 @@ def _action_faults(action: Mapping[str, Any], known: set[str]) -> dict[str, str 
 def _template_fault(key: str | None, *, needed: bool) -> str | None:
     if key is None:
         return "is needed on this channel" if needed else None
-    return _fault(TEMPLATE_KEY.fullmatch(key) and ".." not in key, "is not a template key such as order.created")
+    return _fault(is_template_key(key), "is not a template key such as order.created")
 
 
 def _condition_fault(text: str | None) -> str | None:

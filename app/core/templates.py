@@ -6,7 +6,6 @@ one part, which says for which part of a message it is written; HTML and text va
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from app.clock import Clock
 from app.core import recipients
+from app.core.names import is_template_key
 from app.core.templating import PARTS, CompiledMessage, FileTemplates, RenderError, TemplateError, compile_message
 from app.errors import ConflictError, InvalidError, NotFoundError
 from app.ids import is_id, new_id
@@ -25,7 +25,6 @@ from app.models import Template, Tenant
 from app.models.base import utc_text
 from app.paging import Cursor, Page, page
 
-KEY = re.compile(r"[a-z0-9][a-z0-9._/-]{0,199}")
 PIECES = ("layouts/", "partials/")
 PART_NAMES = tuple(dict.fromkeys(name for parts in PARTS.values() for name in parts))
 
@@ -255,7 +254,7 @@ def _compile(
 def _checked(session: Session, files: FileTemplates, tenant_id: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     key, channel = fields["key"], fields["channel"]
     faults: dict[str, str] = {}
-    if not KEY.fullmatch(key) or ".." in key:
+    if not is_template_key(key):
         faults["key"] = "is not a template key such as order.created or partials/footer"
     if channel not in PARTS:
         faults["channel"] = f"is none of {', '.join(PARTS)}"

@@ -11,7 +11,8 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from app.clock import Clock
-from app.core.event_types import is_pattern, matches
+from app.core.names import is_pattern
+from app.core.names import matches as matches
 from app.crypto import Vault
 from app.errors import ConflictError, InvalidError, NotFoundError
 from app.ids import is_id, new_id
@@ -19,8 +20,6 @@ from app.models import Tenant, WebhookAttempt, WebhookConfiguration
 from app.paging import Cursor, Page, page
 from providers.guard import Resolver, check_url, resolve
 from providers.webhook.signature import PREFIX, new_secret
-
-__all__ = ["Endpoint", "create", "disable", "enabled", "load", "matches", "matching", "replace"]
 
 LOOKUP_SECONDS = 5.0  # a name server that hangs must not keep the request's thread
 _lookups = ThreadPoolExecutor(max_workers=16, thread_name_prefix="lookup")
@@ -44,11 +43,6 @@ def enabled(session: Session, tenant_id: str) -> dict[str, Endpoint]:
     """The enabled subscribers of a tenant by id, the oldest first."""
     query = _endpoints(tenant_id).where(WebhookConfiguration.enabled.is_(True)).order_by(WebhookConfiguration.id)
     return {row.id: _endpoint(row) for row in session.execute(query)}
-
-
-def matching(session: Session, tenant_id: str, event_type: str) -> list[Endpoint]:
-    """The enabled subscribers that want this event type, the oldest first."""
-    return [found for found in enabled(session, tenant_id).values() if matches(found.event_types, event_type)]
 
 
 def load(session: Session, tenant_id: str, ids: Iterable[str]) -> dict[str, Endpoint]:

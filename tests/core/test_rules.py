@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from app.clock import Clock
-from app.core import event_types, rules, webhooks
+from app.core import names, rules, webhooks
 from app.core.runtime import Runtime
 from app.db import tenant
 from app.errors import InvalidError, NotFoundError
@@ -38,17 +38,17 @@ def rule(**fields: Any) -> dict[str, Any]:
     ],
 )
 def test_patterns_choose_event_types(patterns: list[str], event_type: str, expected: bool) -> None:
-    assert event_types.matches(patterns, event_type) is expected
+    assert names.matches(patterns, event_type) is expected
 
 
 @pytest.mark.parametrize("text", ["*", "order.*", "a.b-c.d_e", "a" * 255])
 def test_a_pattern_is_a_name_or_a_branch_or_all(text: str) -> None:
-    assert event_types.is_pattern(text)
+    assert names.is_pattern(text)
 
 
 @pytest.mark.parametrize("text", ["", ".", "a.", "a..b", "*.a", "a.*.b", "a*", "ä", "a b", "a\n", "**", "a" * 256])
 def test_what_is_no_pattern(text: str) -> None:
-    assert not event_types.is_pattern(text)
+    assert not names.is_pattern(text)
 
 
 def test_loaded_rules_come_by_priority_and_without_disabled_ones(db: Any, tenant_id: str) -> None:
