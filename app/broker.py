@@ -23,6 +23,7 @@ from app.metrics import RINGS_FAILED
 
 _UNANSWERED_MS = 5_000  # a ring that was lost is no longer waited for after this
 
+QUIET_SECONDS = 2.0  # after the queue was found away
 IDLE_SECONDS = 1.0  # how often an idle consumer asks although nobody woke it
 _WAKE_CHANNEL = "tidings:wake"
 
@@ -116,10 +117,16 @@ class Bell:
     def __init__(self, broker: dramatiq.Broker, flags: _Flags) -> None:
         self.broker = broker
         self._flags = flags
+        self._dumb_until = 0.0
 
-    def ring(self, job: str, lane: str) -> None:
-        """Tell one worker that `job` has something to do in `lane`, unless one is being told already."""
+    def ring(self, job: str, lane: str) -> bool:
+        """Tell one worker that `job` has something to do in `lane`, unless one is being told already.
+
+        False: the queue is away. It is not asked again for some seconds, so that requests do not wait for it.
+        """
         name = f"{job}:{lane}"
+        if time.monotonic() < self._dumb_until:
+            return False
         try:
             if self._flags.raise_flag(name):
                 message = self.broker.get_actor(job).message(lane)
@@ -127,8 +134,11 @@ class Bell:
                 if isinstance(self.broker, WakingBroker):
                     self.broker.publish(lane)
         except (RedisError, dramatiq.DramatiqError) as error:
+            self._dumb_until = time.monotonic() + QUIET_SECONDS
             RINGS_FAILED.inc()
             log.warning("ring_failed", job=job, lane=lane, error=type(error).__name__)
+            return False
+        return True
 
     def heard(self, job: str, lane: str) -> None:
         """Somebody is on the way: the next ring counts again."""
@@ -149,8 +159,8 @@ def make_bell(redis_url: str) -> Bell:
         middleware=middleware,
         heartbeat_timeout=10_000,
         maintenance_chance=100_000,
-        socket_timeout=5,
-        socket_connect_timeout=2,
+        socket_timeout=2,
+        socket_connect_timeout=1,
     )
     return Bell(broker, _RedisFlags(broker.client))
 

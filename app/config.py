@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 _VAR = Path("var")
+_ADDRESS = r"(?:[^<>\x00-\x1f]*<[^\s<>@]+@[^\s<>@]+>|[^\s<>@]+@[^\s<>@]+)"
 
 
 class SettingsError(Exception):
@@ -66,10 +70,13 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
 
 def _url(*schemes: str) -> Callable[[str], str]:
     def parse(value: str) -> str:
-        parts = urlsplit(value)
+        try:
+            parts = urlsplit(value)
+            _ = parts.port
+        except ValueError:  # whose text may hold a password with a slash in it
+            raise ValueError("is not a URL; a password in it must be percent-encoded") from None
         if parts.scheme not in schemes or not (parts.netloc or parts.path):
             raise ValueError(f"is not a URL that begins with {' or '.join(s + '://' for s in schemes)}")
-        _ = parts.port  # raises ValueError for a port that is no number
         return value.rstrip("/")
 
     return parse
@@ -232,9 +239,9 @@ class Settings:
     @classmethod
     def from_env(cls, environ: Mapping[str, str], env_file: Path | None = None) -> Settings:
         """Read `environ`, and below it the file `env_file` if it exists. Raises SettingsError with every complaint."""
-        given = {k: v or "" for k, v in dotenv_values(env_file).items()} if env_file and env_file.is_file() else {}
-        given.update(environ)
         complaints: list[str] = []
+        given = _from_file(env_file, complaints) if env_file and env_file.is_file() else {}
+        given.update(environ)
         values: dict[str, Any] = {}
         for item in fields(cls):
             name = item.name.upper()
@@ -252,6 +259,21 @@ class Settings:
         return settings
 
 
+def _from_file(path: Path, complaints: list[str]) -> dict[str, str]:
+    """What a `.env` file gives; a line that cannot be read is a complaint, not a default."""
+    try:
+        content = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        complaints.append(f"{path.name}: cannot be read ({type(error).__name__})")
+        return {}
+    complaints += [
+        f"{path.name}: line {binding.original.line} cannot be read"
+        for binding in parse_stream(StringIO(content))
+        if binding.error
+    ]
+    return {name: value or "" for name, value in dotenv_values(stream=StringIO(content)).items()}
+
+
 def _given_text(given: Mapping[str, str], name: str, *, secret: bool) -> str:
     """The text of one setting; of a secret also from the file that NAME_FILE names."""
     path = given.get(f"{name}_FILE", "") if secret else ""
@@ -263,6 +285,14 @@ def _given_text(given: Mapping[str, str], name: str, *, secret: bool) -> str:
         return Path(path).read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot be read from the file of {name}_FILE ({error.__class__.__name__})") from None
+
+
+def _holds_certificates(path: str) -> bool:
+    try:
+        ssl.create_default_context(cafile=path)
+    except (OSError, ssl.SSLError):
+        return False
+    return True
 
 
 def _contradictions(settings: Settings, given: Mapping[str, Any]) -> list[str]:
@@ -304,6 +334,10 @@ def _contradictions(settings: Settings, given: Mapping[str, Any]) -> list[str]:
         rules.append(
             ("catcher" in providers and not s.catches, f"{name}: the catcher works only embedded and bound to loopback")
         )
-    rules.append((any(c in s.email_from for c in "\r\n\0") or "@" not in s.email_from, "EMAIL_FROM: is not an address"))
-    rules.append(("email_ca_file" in given and not Path(s.email_ca_file).is_file(), "EMAIL_CA_FILE: is not a file"))
+    rules.append(
+        (not re.fullmatch(_ADDRESS, s.email_from), "EMAIL_FROM: is not an address such as Shop <shop@example.com>")
+    )
+    rules.append(
+        ("email_ca_file" in given and not _holds_certificates(s.email_ca_file), "EMAIL_CA_FILE: is no PEM file")
+    )
     return [complaint for wrong, complaint in rules if wrong]

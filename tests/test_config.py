@@ -86,3 +86,29 @@ def test_a_wrong_setting_stops_the_start_without_a_stack_trace(tmp_path: Path) -
     assert "PORT" in done.stderr
     assert "EMAIL_PORT" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_env_file_that_cannot_be_read_is_a_complaint_and_not_a_default(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text('HOST=127.0.0.1\nPORT="80\n')
+    with pytest.raises(SettingsError, match="line 2"):
+        Settings.from_env({}, file)
+    file.write_bytes(b"HOST=\xff\xfe")
+    with pytest.raises(SettingsError, match="cannot be read"):
+        Settings.from_env({}, file)
+
+
+def test_a_password_is_never_part_of_a_complaint() -> None:
+    found = complaints(DATABASE_URL="postgresql://app:hunter2/x@db/tidings")
+    assert not any("hunter2" in complaint for complaint in found)
+
+
+@pytest.mark.parametrize("sender", ["nobody", "a b@ @", "Shop <shop>", "x@y@z <a@b", "a@b\nBcc: c@d"])
+def test_a_sender_that_is_no_address_is_refused(sender: str) -> None:
+    assert complaints(EMAIL_FROM=sender)[0].startswith("EMAIL_FROM")
+
+
+def test_certificates_that_are_none_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_text("not a certificate")
+    assert complaints(EMAIL_CA_FILE=str(file)) == ["EMAIL_CA_FILE: is no PEM file"]

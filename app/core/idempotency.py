@@ -21,6 +21,7 @@ from app.models import IdempotencyKey
 from app.rows import insert
 
 LEASE_SECONDS = 60
+ASK_AGAIN_SECONDS = 1  # most requests are done long before their lease ends
 
 
 class KeyReusedError(RequestError):
@@ -80,14 +81,14 @@ def begin(session: Session, clock: Clock, asked: Asked, *, hours: int = 24) -> L
         return lease
     found = session.execute(select(IdempotencyKey).where(*_same(asked))).scalar_one_or_none()
     if found is None:  # it was given back this very moment
-        raise _in_flight(1)
+        raise _in_flight()
     if found.expires_at > now:
         if found.body_hash != asked.body_hash:
             raise KeyReusedError("This Idempotency-Key came before, with another body.")
         if found.status is not None:
             return Replay(found.status, found.answer)
         if found.lease_until > now:
-            raise _in_flight(max(1, round((found.lease_until - now).total_seconds())))
+            raise _in_flight()
     return _take_over(session, found, row)
 
 
@@ -107,7 +108,7 @@ def _take_over(session: Session, found: IdempotencyKey, row: dict[str, Any]) -> 
         .returning(IdempotencyKey.id)
     ).all()
     if not taken:
-        raise _in_flight(1)
+        raise _in_flight()
     return Lease(found.tenant_id, found.id, row["lease_until"])
 
 
@@ -121,7 +122,7 @@ def finish(session: Session, lease: Lease, *, status: int, answer: Any) -> None:
         .returning(IdempotencyKey.id)
     ).all()
     if not done:
-        raise _in_flight(1)
+        raise _in_flight()
 
 
 def release(session: Session, lease: Lease) -> None:
@@ -148,9 +149,9 @@ def _held(lease: Lease) -> tuple[Any, ...]:
     )
 
 
-def _in_flight(seconds: int) -> ConflictError:
+def _in_flight() -> ConflictError:
     return ConflictError(
         "The first request with this Idempotency-Key is still in flight.",
         code="idempotency_in_progress",
-        retry_after=seconds,
+        retry_after=ASK_AGAIN_SECONDS,
     )

@@ -25,7 +25,9 @@ from app.core.deliveries.event_claims import ClaimedEvent
 from app.core.deliveries.plan import Plan, PlannedEvent, Setting, new_row, plan, skipped
 from app.core.outbox import Job, Lane, ring_after_commit
 from app.core.runtime import Runtime
+from app.core.templating import RenderError, finish_html
 from app.db import Purpose, system, tenant
+from app.errors import InvalidError
 from app.ids import new_id
 from app.metrics import EVENTS_ACCEPTED, EVENTS_PLANNED
 from app.models import Delivery, Event
@@ -101,19 +103,33 @@ def accept_events(
 def send_direct(session: Session, runtime: Runtime, tenant_id: str, message: DirectSend) -> list[str]:
     """Write down one delivery for each address, with its content, and have them sent after commit."""
     now, lane = runtime.clock.now(), Lane.TRANSACTIONAL
-    reason = _why_not_direct(session, runtime, tenant_id, message)
+    parts = _finished(message)
+    category, reason = _judged(session, runtime, tenant_id, message)
     made, contents = [], {}
     for position, address in enumerate(message.to):
         row = new_row(new_id(), tenant_id, message.channel, now, lane.value, test=message.test)
         row |= {"user_id": message.user_id, "event_type": message.event_type, "address": address, "trigger": "direct"}
+        row["category"] = category
         if message.channel is Channel.IN_APP:
             row["user_id"] = address
         made.append(skipped(row, reason) if reason else row)
-        contents[row["id"]] = _first_only(message.content, position)
+        contents[row["id"]] = _first_only(parts, position)
     rows.insert(session, Delivery, made)
     content.keep(session, tenant_id, contents, now)
     ring_after_commit(session, Job.DELIVER, lane)
     return [row["id"] for row in made]
+
+
+def _finished(message: DirectSend) -> Mapping[str, Any]:
+    """The content as it will go out; HTML as templates' HTML does. Raises InvalidError naming `html`."""
+    html = message.content.get("html")
+    if not html:
+        return message.content
+    try:
+        styled, plain = finish_html(html, message.content.get("text") or "")
+    except RenderError as error:
+        raise InvalidError({"html": str(error)}) from None
+    return {**message.content, "html": styled, "text": plain}
 
 
 def _first_only(parts: Mapping[str, Any], position: int) -> dict[str, Any]:
@@ -121,19 +137,22 @@ def _first_only(parts: Mapping[str, Any], position: int) -> dict[str, Any]:
     return {key: value for key, value in parts.items() if position == 0 or key not in ("cc", "bcc")}
 
 
-def _why_not_direct(session: Session, runtime: Runtime, tenant_id: str, message: DirectSend) -> str | None:
+def _judged(session: Session, runtime: Runtime, tenant_id: str, message: DirectSend) -> tuple[str | None, str | None]:
+    """The category of a direct send and, if it must not go out, the reason."""
+    category, critical = message.event_type, False
+    if message.user_id and message.event_type:
+        matching = rules.matching(rules.load(session, tenant_id), message.event_type)
+        category = matching[0].category if matching else message.event_type
+        critical = any(rule.critical for rule in matching)
     if message.test:
-        return "test_key"
+        return category, "test_key"
     if not runtime.channels.providers(message.channel):
-        return "no_provider"
-    if not (message.user_id and message.event_type):
-        return None
-    matching = rules.matching(rules.load(session, tenant_id), message.event_type)
+        return category, "no_provider"
+    if not (message.user_id and category):
+        return category, None
     choices = preferences.load(session, tenant_id, [message.user_id])
-    category = matching[0].category if matching else message.event_type
-    critical = any(rule.critical for rule in matching)
     decision = choices.allows(message.user_id, category, message.channel, critical=critical)
-    return None if decision.enabled else f"preference_{decision.decided_by}"
+    return category, None if decision.enabled else f"preference_{decision.decided_by}"
 
 
 def plan_events(runtime: Runtime, lane: Lane) -> int:
@@ -245,6 +264,6 @@ def _setting(
 
 
 def _noted(event: ClaimedEvent, planned: Plan) -> list[dict[str, Any]]:
-    counts = Counter({(note["ruleId"], note["reason"]): note["count"] for note in event.notes})
+    counts = Counter({(note["ruleId"] or "", note["reason"]): note["count"] for note in event.notes})
     counts.update(planned.notes)
-    return [{"ruleId": rule, "reason": reason, "count": count} for (rule, reason), count in counts.items()]
+    return [{"ruleId": rule or None, "reason": reason, "count": count} for (rule, reason), count in counts.items()]

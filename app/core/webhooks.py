@@ -182,10 +182,11 @@ def _assign(found: WebhookConfiguration, fields: Mapping[str, Any], clock: Clock
 
 def _checked(fields: Mapping[str, Any]) -> dict[str, Any]:
     faults: dict[str, str] = {}
-    event_types = list(dict.fromkeys(fields.get("event_types") or ["*"]))
+    wanted = fields.get("event_types")
+    event_types = ["*"] if wanted is None else list(dict.fromkeys(wanted))
     description = fields.get("description") or ""
-    if len(event_types) > MAX_EVENT_TYPES:
-        faults["eventTypes"] = f"names more than {MAX_EVENT_TYPES} event types"
+    if not 1 <= len(event_types) <= MAX_EVENT_TYPES:
+        faults["eventTypes"] = f"must have 1 to {MAX_EVENT_TYPES} items; leave it out for all"
     for index, pattern in enumerate(event_types):
         if not is_pattern(pattern):
             faults[f"eventTypes.{index}"] = "is not an event type such as order.created, order.* or *"

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from alembic.util import CommandError
 from sqlalchemy import select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from app import make_runtime, schema
 from app.clock import Clock
 from app.config import Settings, SettingsError
 from app.core import keys
-from app.crypto import Vault
+from app.crypto import Vault, VaultError
 from app.db import Database, Purpose, system, tenant
 from app.entrypoints import commands
 from app.errors import InvalidError, RequestError
@@ -58,8 +59,12 @@ def _guarded(command: Callable[..., Any]) -> Callable[..., Any]:
             _fail("\n".join(f"{field}: {message}" for field, message in error.fields.items()))
         except RequestError as error:
             _fail(error.detail)
-        except OperationalError as error:
+        except DBAPIError as error:
             _fail(f"The database cannot be used: {str(error.orig).splitlines()[0]}")
+        except CommandError as error:
+            _fail(f"The database cannot be migrated: {error}")
+        except VaultError:
+            _fail("SECRET_KEY: is not the one with which this database's secrets were sealed.")
 
     return guarded
 
@@ -106,18 +111,24 @@ def worker(alone: bool) -> None:
 
 @main.command()
 @click.option("--down", metavar="REVISION", help="Go back to a revision, or to `base`.")
+@click.option("--yes", is_flag=True, help="Do not ask before going back.")
 @_guarded
-def migrate(down: str | None) -> None:
+def migrate(down: str | None, yes: bool) -> None:
     """Bring the database up to date, as its owner, and make what a new installation needs."""
     settings = _load()
+    held = embedded.lock(settings.data_dir) if settings.embedded else None
     if down:
+        if not yes:
+            click.confirm(f"Go back to {down}? What the newer tables hold is lost", abort=True)
         schema.downgrade(_owner_url(settings), down)
         click.echo(f"The database is back at {down}.")
-        return
-    _migrate(settings)
-    if made := _bootstrap(settings):
-        click.echo(f"API key (shown once): {made}")
-    click.echo("The database is up to date.")
+    else:
+        _migrate(settings)
+        made = _bootstrap(settings)
+        if made and not settings.bootstrap_api_key:
+            click.echo(f"API key (shown once): {made}")
+        click.echo("The database is up to date.")
+    del held
 
 
 @main.group("keys")
@@ -170,13 +181,20 @@ def _production(command: str) -> Settings:
     if settings.embedded:
         _fail(f"`tidings {command}` needs DATABASE_URL (PostgreSQL) and REDIS_URL; without them use `tidings up`.")
     database = Database(settings.database_url, pool_size=1)
-    found = schema.standing(database)
+    _current(database)
+    with database.transaction(system(Purpose.MIGRATE), read_only=True) as session:
+        sealed = session.execute(select(Tenant.webhook_secret).order_by(Tenant.id).limit(1)).scalar()
+    Vault(settings.secret_key).open(sealed or _fail("The database has no tenant: run `tidings migrate` first."))
     database.close()
+    return settings
+
+
+def _current(database: Database) -> None:
+    found = schema.standing(database)
     if found == "newer":
         _fail("The database is newer than this program: start the newer version of it.")
     if found != "current":
         _fail(f"The database is {found}: run `tidings migrate` first, as its owner.")
-    return settings
 
 
 def _owner_url(settings: Settings) -> str:
@@ -197,12 +215,14 @@ def _bootstrap(settings: Settings) -> str | None:
     with db.transaction(system(Purpose.MIGRATE)) as session:
         vault = Vault(settings.secret_key)
         wanted = settings.bootstrap_api_key or None
-        _, made = keys.bootstrap(session, vault, Clock(), api_key_secret=wanted, tenant_name=settings.tenant_name)
+        owner, made = keys.bootstrap(session, vault, Clock(), api_key_secret=wanted, tenant_name=settings.tenant_name)
+        vault.open(owner.webhook_secret)
     db.close()
     return made
 
 
 def _first_tenant(db: Database) -> str:
+    _current(db)
     with db.transaction(system(Purpose.MIGRATE), read_only=True) as session:
         found = session.execute(select(Tenant.id).order_by(Tenant.id).limit(1)).scalar()
     if found is None:

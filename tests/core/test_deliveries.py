@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
+from app.broker import Bell
 from app.config import Settings
 from app.core import pipeline, sweeps
 from app.core.deliveries import claims, event_claims, outcome, repair, send, status
@@ -124,6 +125,33 @@ def test_a_suspect_is_tried_alone_and_after_the_others(runtime: Runtime, tenant_
     assert batches == [{"one", "two"}, {"suspect"}]
 
 
+def test_a_busy_tenant_does_not_starve_its_suspects(runtime: Runtime, tenant_id: str) -> None:
+    # given a suspect and more first attempts than are ever done
+    suspect = in_app(runtime, tenant_id, "suspect")
+    claim(runtime, tenant_id, suspect)
+    expire(runtime, tenant_id)
+    # when as many batches are sent as a suspect may wait for
+    for _ in range(send.SUSPECTS_EVERY):
+        in_app(runtime, tenant_id, "busy")
+        send.deliver(runtime, Lane.TRANSACTIONAL)
+    # then it was among them
+    assert delivery(runtime, tenant_id, suspect).status == "delivered"
+
+
+def test_with_the_queue_away_the_sweep_does_the_work_itself(
+    runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_only(runtime, tenant_id, "in_app")
+    monkeypatch.setattr(Bell, "ring", lambda *_: False)
+    (event_id,) = accept(runtime, tenant_id, EventInput("order.created", user_ids=("ada",)))
+    waiting = in_app(runtime, tenant_id)
+    sweeps.sweep(runtime)
+    assert delivery(runtime, tenant_id, waiting).status == "delivered"
+    assert [row.status for row in rows_of(runtime, tenant_id, Delivery, event_id=event_id, channel="in_app")] == [
+        "delivered"
+    ]
+
+
 def test_first_attempts_come_before_late_retries(runtime: Runtime, tenant_id: str) -> None:
     late = in_app(runtime, tenant_id, "late")
     record(runtime, tenant_id, Tried(claim(runtime, tenant_id, late), "in_app", RetryableError("timeout")))
@@ -198,6 +226,18 @@ def test_later_words_of_the_provider_count_by_rank_and_not_by_order(runtime: Run
     assert delivery(runtime, tenant_id, delivery_id).status == "delivered"
     status.apply(runtime, StatusUpdate(DeliveryStatus.COMPLAINED, delivery_id=delivery_id))
     assert delivery(runtime, tenant_id, delivery_id).status == "complained"
+
+
+def test_when_something_happened_is_not_moved_by_a_later_word(runtime: Runtime, tenant_id: str) -> None:
+    delivery_id = in_app(runtime, tenant_id)
+    record(runtime, tenant_id, Tried(claim(runtime, tenant_id, delivery_id), "twilio", Accepted("SM1")))
+    first = delivery(runtime, tenant_id, delivery_id).sent_at
+    status.apply(runtime, StatusUpdate(DeliveryStatus.DELIVERED, delivery_id=delivery_id))
+    delivered = delivery(runtime, tenant_id, delivery_id).delivered_at
+    for said in (DeliveryStatus.SENT, DeliveryStatus.DELIVERED):
+        status.apply(runtime, StatusUpdate(said, delivery_id=delivery_id))
+    found = delivery(runtime, tenant_id, delivery_id)
+    assert (found.sent_at, found.delivered_at) == (first, delivered)
 
 
 def test_a_callback_for_a_delivery_that_nobody_knows_is_harmless(runtime: Runtime, tenant_id: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -13,9 +14,10 @@ from app.core.outbox import Lane
 from app.core.pipeline import DirectSend, EventInput
 from app.core.runtime import Runtime
 from app.db import tenant
+from app.errors import InvalidError
 from app.models import Attempt, Delivery, Event, InAppNotification, Rule, WebhookAttempt
 from providers.contract import Channel
-from tests.core.helpers import ADA, ORDER, accept, add_endpoint, drain, keep_only, rows_of
+from tests.core.helpers import ADA, ORDER, accept, add_endpoint, drain, keep_only, post_direct, rows_of
 from tests.servers.http import Answer, HttpReceiver
 from tests.servers.smtp import SmtpServer
 from tests.servers.twilio import TwilioServer
@@ -212,3 +214,52 @@ def test_a_subscriber_without_a_rule_gets_the_event_once_by_type(
     (got,) = receiver.wait_for(1)
     assert got.path == "/invoices"
     assert b'"type":"invoice.paid"' in got.body.replace(b" ", b"")
+
+
+def test_html_written_out_is_styled_and_gets_a_text_part_like_a_templates(
+    runtime: Runtime, tenant_id: str, smtp: SmtpServer
+) -> None:
+    html = "<style>p{color:red}</style><p>Hi <a href='https://a.example/x'>there</a></p>"
+    post_direct(runtime, tenant_id, Channel.EMAIL, "a@example.com", subject="Hello", html=html)
+    drain(runtime)
+    (mail,) = smtp.wait_for(1)
+    plain, styled = mail.message.iter_parts()
+    assert "https://a.example/x" in plain.get_content()
+    assert 'style="color: red' in styled.get_content()
+
+
+def test_html_that_is_too_deep_is_refused_by_name(runtime: Runtime, tenant_id: str) -> None:
+    html = "<style>p{color:red}</style>" + "<div>" * 20_000
+    with pytest.raises(InvalidError) as caught:
+        post_direct(runtime, tenant_id, Channel.EMAIL, "a@example.com", subject="Hello", html=html)
+    assert set(caught.value.fields) == {"html"}
+    assert not rows_of(runtime, tenant_id, Delivery)
+
+
+def add_rule(runtime: Runtime, tenant_id: str, event_type: str, **fields: Any) -> None:
+    now = runtime.clock.now()
+    values: dict[str, Any] = {"name": "added", "priority": 0, "enabled": True, "category": "orders", "critical": False}
+    values |= {"created_at": now, "updated_at": now, "condition": None} | fields
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        session.add(Rule(tenant_id=tenant_id, event_type=event_type, **values))
+
+
+@pytest.mark.parametrize("people", [(), ("ada",), ("ada", "bob", "eve")])
+def test_an_address_of_the_rules_own_is_told_once_however_many_people_the_event_has(
+    runtime: Runtime, tenant_id: str, smtp: SmtpServer, people: tuple[str, ...]
+) -> None:
+    action = {"channel": "email", "template": "order.created", "to": "ops@example.com"}
+    add_rule(runtime, tenant_id, "stock.low", actions=[action])
+    accept(runtime, tenant_id, EventInput("stock.low", data=ORDER, user_ids=people))
+    pipeline.plan_events(runtime, Lane.NORMAL)
+    (mail,) = smtp.wait_for(1)
+    (made,) = rows_of(runtime, tenant_id, Delivery)
+    assert mail.recipients == (made.address,) == ("ops@example.com",)
+
+
+def test_an_event_that_nobody_wants_says_so(runtime: Runtime, tenant_id: str) -> None:
+    (event_id,) = accept(runtime, tenant_id, EventInput("nobody.cares", user_ids=("ada",)))
+    pipeline.plan_events(runtime, Lane.NORMAL)
+    (event,) = rows_of(runtime, tenant_id, Event, id=event_id)
+    assert event.status == "planned"
+    assert [note["ruleId"] for note in event.notes] == [None]

@@ -113,20 +113,31 @@ def slots(session: Session, lane: Lane, now: datetime) -> list[tuple[str, str]]:
 
 
 def claim_due(
-    session: Session, lane: Lane, tenant_id: str, channel: str, now: datetime, lease_seconds: float, limit: int = BATCH
+    session: Session,
+    lane: Lane,
+    tenant_id: str,
+    channel: str,
+    now: datetime,
+    lease_seconds: float,
+    limit: int = BATCH,
+    *,
+    suspects_first: bool = False,
 ) -> list[Claim]:
-    """Claim up to `limit` due deliveries: first attempts, then retries, then one suspect on its own."""
+    """Claim up to `limit` due deliveries: first attempts, then retries; else one suspect on its own.
+
+    With `suspects_first` one suspect on its own, if there is any.
+    """
     postgres = rows.is_postgres(session)
     values: dict[str, Any] = {"lane": lane.value, "tenant": tenant_id, "channel": channel}
     values |= {} if postgres else {"now": utc_text(now)}
     ids: list[str] = []
-    for turn in (FIRST, RETRY, SUSPECT):
-        if turn == SUSPECT and ids:
-            break
+    for turn in (SUSPECT, FIRST, RETRY) if suspects_first else (FIRST, RETRY, SUSPECT):
         wanted = 1 if turn == SUSPECT else limit - len(ids)
         if wanted > 0:
             found = session.execute(_statement(_DUE, postgres, turn), values | {"limit": wanted})
             ids += [str(row[0]) for row in found]
+        if ids and turn == (SUSPECT if suspects_first else RETRY):
+            break
     return claim_these(session, tenant_id, ids, now, lease_seconds) if ids else []
 
 

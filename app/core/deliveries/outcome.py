@@ -109,8 +109,13 @@ class Tried:
     url: str = ""
 
 
-def record(session: Session, runtime: Runtime, tenant_id: str, tried: Sequence[Tried], chance: random.Random) -> None:
-    """Write the results of some claims of one tenant. Deliveries are fenced by attempt; attempts are always kept."""
+def record(
+    session: Session, runtime: Runtime, tenant_id: str, tried: Sequence[Tried], chance: random.Random
+) -> float | None:
+    """Write the results of some claims of one tenant. Deliveries are fenced by attempt; attempts are always kept.
+
+    Returns the seconds until the soonest of them is due again, if any is.
+    """
     now = runtime.clock.now()
     verdicts = [_verdict(item, runtime, chance, now) for item in tried]
     accepted = [v for v in verdicts if v["outcome"] == "accepted"]
@@ -123,6 +128,7 @@ def record(session: Session, runtime: Runtime, tenant_id: str, tried: Sequence[T
     for verdict, item in zip(verdicts, tried, strict=True):
         DELIVERIES.labels(item.claim.channel, verdict["outcome"]).inc()
         ATTEMPT_SECONDS.labels(item.claim.channel, item.provider or "none").observe(item.duration_ms / 1000)
+    return min((verdict["delay"] for verdict in refused if "delay" in verdict), default=None)
 
 
 def _write(

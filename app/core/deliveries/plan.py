@@ -67,7 +67,10 @@ def plan(event: PlannedEvent, rules: Sequence[LoadedRule], subscribed: Sequence[
     if event.first_page:
         for rule in rules:
             page.add(page.webhooks_of(rule, subscribed))
+            page.add(page.redirected(rule))
         page.add(page.webhook(endpoint) for endpoint in subscribed)
+        if not rules and not subscribed:
+            page.notes["", "no rule and no webhook configuration wants this event type"] += 1
     for user_id in event.user_ids:
         person = setting.people.get(user_id)
         told = person_context(user_id, person)
@@ -98,15 +101,36 @@ class _Page:
             return
         for index, action in enumerate(rule.actions):
             channel = Channel(action.channel)
-            if channel is Channel.WEBHOOK or not self._holds(rule, action.condition, told):
+            if channel is Channel.WEBHOOK or action.to or not self._holds(rule, action.condition, told):
                 continue
-            address = action.to or address_of(channel, user_id, person) or ""
-            row = self._row(channel, address, rule, action, str(index), user_id) | {"user_id": user_id}
-            if row["status"] == DeliveryStatus.PENDING:
-                decision = self._setting.choices.allows(user_id, rule.category, channel, critical=rule.critical)
-                if not decision.enabled:
-                    row = skipped(row, f"preference_{decision.decided_by}")
-            yield row
+            address = address_of(channel, user_id, person) or ""
+            row = self._row(channel, address, rule, action, str(index), user_id)
+            yield self._asked(row, rule, user_id)
+
+    def redirected(self, rule: LoadedRule) -> Iterator[Row]:
+        """What one rule sends to an address of its own: once for the event, however many people it has.
+
+        Of one person the words may speak, and their preferences count; of several neither.
+        """
+        actions = [(i, a) for i, a in enumerate(rule.actions) if a.to and a.channel != Channel.WEBHOOK]
+        user_id = self._event.user_ids[0] if len(self._event.user_ids) == 1 else None
+        told = person_context(user_id, self._setting.people.get(user_id or ""))
+        if not actions or not self._holds(rule, rule.condition, told):
+            return
+        for index, action in actions:
+            if self._holds(rule, action.condition, told):
+                row = self._row(Channel(action.channel), action.to or "", rule, action, str(index), action.to or "")
+                yield self._asked(row, rule, user_id) if user_id else row
+
+    def _asked(self, row: Row, rule: LoadedRule, user_id: str) -> Row:
+        """The row with its person, skipped if they do not want it."""
+        row |= {"user_id": user_id}
+        if row["status"] == DeliveryStatus.PENDING:
+            channel = Channel(row["channel"])
+            decision = self._setting.choices.allows(user_id, rule.category, channel, critical=rule.critical)
+            if not decision.enabled:
+                return skipped(row, f"preference_{decision.decided_by}")
+        return row
 
     def webhooks_of(self, rule: LoadedRule, subscribed: Sequence[Endpoint]) -> Iterator[Row]:
         """What one rule has for webhooks: to a URL or a configuration that it names.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 import random
 import threading
@@ -28,6 +29,8 @@ BATCH_SECONDS = 20.0  # at this deadline what is not sent yet is given back
 FLUSH_ROWS, FLUSH_SECONDS = 20, 0.05  # so that a kill doubles no more than that
 _RECORD_RETRIES = 6
 _parallel = ThreadPoolExecutor(max_workers=32, thread_name_prefix="channel")
+SUSPECTS_EVERY = 10  # one claim in so many begins with a suspect, so that a busy tenant does not starve them
+_rounds = itertools.count(1)
 _served: dict[Lane, tuple[str, str]] = {}  # where this process is in the round of tenants and channels
 
 
@@ -46,8 +49,10 @@ def deliver(runtime: Runtime, lane: Lane) -> int:
     tenant_id, channel = _next_slot(lane, waiting)
     with runtime.db.transaction(tenant(tenant_id)) as session:
         lease = lease_seconds(runtime, channel)
-        claimed = claims.claim_due(session, lane, tenant_id, channel, now, lease)
-    if len(waiting) > 1 or len(claimed) == BATCH:
+        suspects_first = next(_rounds) % SUSPECTS_EVERY == 0
+        claimed = claims.claim_due(session, lane, tenant_id, channel, now, lease, suspects_first=suspects_first)
+    alone = len(claimed) == 1 and claimed[0].losses > 0
+    if len(waiting) > 1 or len(claimed) == BATCH or alone:
         runtime.bell.ring(Job.DELIVER, lane)
     if claimed:
         send_claimed(runtime, claimed)
@@ -180,12 +185,21 @@ class Recorder:
                 return batch, True
         return batch, False
 
+    def _ring_when_due(self, soonest: float | None, lane: Lane) -> None:
+        """A retry that is due before the next sweep would wait for it; the row is the truth, this is only a bell."""
+        if soonest is None or soonest > self._runtime.settings.sweep_seconds:
+            return
+        timer = threading.Timer(soonest, self._runtime.bell.ring, (Job.DELIVER, lane))
+        timer.daemon = True
+        timer.start()
+
     def _write(self, batch: Sequence[Tried]) -> None:
         """A result that cannot be written would be sent again when the lease ends: try for a while."""
         for attempt in range(_RECORD_RETRIES):
             try:
                 with self._runtime.db.transaction(tenant(self._tenant_id)) as session:
-                    outcome.record(session, self._runtime, self._tenant_id, batch, random.Random())
+                    soonest = outcome.record(session, self._runtime, self._tenant_id, batch, random.Random())
+                self._ring_when_due(soonest, Lane(batch[0].claim.lane))
                 return
             except SQLAlchemyError as error:
                 if attempt == _RECORD_RETRIES - 1:

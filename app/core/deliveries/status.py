@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app import rows
@@ -48,7 +48,7 @@ def apply(runtime: Runtime, said: StatusUpdate) -> bool:
 def _apply(session: Session, tenant_id: str, said: StatusUpdate, now: datetime) -> None:
     values: dict[str, Any] = {"updated_at": now}
     if moment := "deferred_at" if said.deferred else _MOMENT.get(said.status):
-        values[moment] = said.occurred_at or now
+        values[moment] = func.coalesce(getattr(Delivery, moment), said.occurred_at or now)  # the first word counts
     if said.provider_id:
         values["provider_id"] = rows.storable(said.provider_id, 512)
     mine = (Delivery.tenant_id == tenant_id, Delivery.id == said.delivery_id)

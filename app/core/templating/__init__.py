@@ -7,6 +7,7 @@ ones that ship with the product. `TemplateError` is the author's mistake, `Rende
 docs/templates.md is the author's page.
 """
 
+from .email_html.part import finish_html
 from .errors import LimitError, RenderError, TemplateError
 from .files import FileTemplates
 from .helpers import HELPERS
@@ -21,4 +22,5 @@ __all__ = [
     "RenderError",
     "TemplateError",
     "compile_message",
+    "finish_html",
 ]

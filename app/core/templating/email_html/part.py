@@ -50,3 +50,11 @@ class HtmlPart:
     def text(self, frame: Frame, html: str) -> str:
         """The text part made from the HTML."""
         return text.finish(written(self._text, frame)) if self._text else text.from_html(html)
+
+
+def finish_html(html: str, plain: str) -> tuple[str, str]:
+    """HTML that somebody wrote out: with its styles inlined, and its text part, made from it unless `plain` is one.
+
+    Raises RenderError for HTML that is too large or too deep.
+    """
+    return css.inline(html), plain or text.from_html(html)
