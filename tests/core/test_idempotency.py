@@ -119,7 +119,7 @@ def test_one_in_flight_is_a_conflict_that_ends_with_its_lease(
     taken_over = client.post("/api/events", json=BODY, headers=auth | KEY)
 
     assert (waiting.status_code, waiting.json["code"]) == (409, "idempotency_in_progress")
-    assert 1 <= int(waiting.headers["Retry-After"]) <= 60
+    assert waiting.headers["Retry-After"] == "1"  # not the whole lease: it may be done any moment
     assert taken_over.status_code == 202
     assert "Idempotency-Replayed" not in taken_over.headers
 
