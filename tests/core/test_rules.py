@@ -109,7 +109,7 @@ def test_a_stored_condition_that_no_longer_compiles_harms_no_other_rule(db: Any,
         ({"actions": [{**EMAIL, "to": "nobody"}]}, "actions.0.to"),
         ({"actions": [{"channel": "sms", "template": "a", "to": "123"}]}, "actions.0.to"),
         ({"actions": [{"channel": "in_app", "template": "a", "to": "bob"}]}, "actions.0.to"),
-        ({"actions": [{"channel": "webhook", "to": "http://example.com/"}]}, "actions.0.to"),
+        ({"actions": [{"channel": "webhook", "to": "ftp://example.com/"}]}, "actions.0.to"),
         ({"actions": [{"channel": "webhook", "to": "nonsense"}]}, "actions.0.to"),
         ({"actions": [{"channel": "webhook", "configuration_id": UNKNOWN}]}, "actions.0.configurationId"),
         ({"actions": [{"channel": "webhook", "configuration_id": "x"}]}, "actions.0.configurationId"),
@@ -125,6 +125,13 @@ def test_a_wrong_field_is_named_and_nothing_is_stored(
     assert set(refused.value.fields) == {path}
     with db.transaction(tenant(tenant_id)) as session:
         assert len(rules.search(session, tenant_id, Cursor()).items) == len(rules.SEEDS)
+
+
+@pytest.mark.parametrize("url", ["http://example.com/hook", "https://example.com/hook"])
+def test_a_webhook_may_go_where_a_configuration_may(db: Any, tenant_id: str, url: str) -> None:
+    with db.transaction(tenant(tenant_id)) as session:
+        made = rules.create(session, Clock(), tenant_id, rule(actions=[{"channel": "webhook", "to": url}]))
+        assert made.actions == [{"channel": "webhook", "to": url}]
 
 
 def test_the_place_of_a_fault_is_in_its_text(db: Any, tenant_id: str) -> None:
