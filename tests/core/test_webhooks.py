@@ -115,6 +115,14 @@ def test_replacing_keeps_the_secret_and_regenerating_changes_it(runtime: Runtime
         assert runtime.vault.open(webhooks.get(session, tenant_id, made.id).secret) == fresh
 
 
+def test_no_event_types_are_not_taken_for_all(add: Any) -> None:
+    with pytest.raises(InvalidError) as refused:
+        add(event_types=[])
+    assert set(refused.value.fields) == {"eventTypes"}
+    made, _ = add()
+    assert made.event_types == ["*"]
+
+
 def test_wrong_event_types_are_named(add: Any) -> None:
     with pytest.raises(InvalidError) as refused:
         add(event_types=["order.*", "or der"])

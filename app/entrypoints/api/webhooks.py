@@ -51,6 +51,7 @@ class ConfigurationIn(ApiSchema):
     url = text(4_096, required=True, metadata={"example": "https://example.com/hook"})
     event_types = many(
         text(255),
+        least=1,
         most=webhooks.MAX_EVENT_TYPES,
         metadata={"description": "As order.created, order.* or *. Default: all."},
     )
