@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -45,6 +46,20 @@ def test_a_wrong_field_is_named(client: Any, auth: dict[str, str], change: dict[
 def test_a_strange_user_id_is_no_fault_of_ours(client: Any, auth: dict[str, str], user_id: str) -> None:
     assert client.get(f"/api/recipients/{user_id}", headers=auth).status_code in (404, 422, 400)
     assert client.delete(f"/api/recipients/{user_id}", headers=auth).status_code in (404, 422, 400)
+
+
+@pytest.mark.parametrize("path", ["org/5", "org%2F5", "org%2f5/6", "/5", "%2F%2F5", "a//b", "x/export", "5/logs"])
+def test_slashes_belong_to_a_user_id(client: Any, auth: dict[str, str], path: str) -> None:
+    # given somebody whose id looks like the end of this one
+    client.put("/api/recipients/5", json={"name": "Five"}, headers=auth)
+    # when a person is saved, read and forgotten under an id with slashes
+    made = client.put(f"/api/recipients/{path}", json=ADA, headers=auth)
+    assert (made.status_code, made.json["userId"]) == (200, unquote(path))
+    assert client.get(f"/api/recipients/{path}", headers=auth).json == made.json
+    assert client.delete(f"/api/recipients/{path}", headers=auth).status_code == 204
+    # then nobody else was meant
+    assert client.get("/api/recipients/5", headers=auth).json["name"] == "Five"
+    assert client.get("/api/recipients/", headers=auth).status_code == 404
 
 
 def test_user_ids_with_unusual_characters_work(client: Any, auth: dict[str, str]) -> None:

@@ -47,6 +47,7 @@ def install(app: Flask, runtime: Runtime) -> Doors:
     authenticator = Authenticator(runtime.db, runtime.vault, runtime.clock)
     doors = Doors(runtime, authenticator, RateLimiter(runtime.settings), {})
     app.extensions[EXTENSION] = doors
+    app.url_map.converters["user_id"] = recipients.UserIdConverter
     problems.install(app)
     gate.install(app)
     api = openapi.install(app)

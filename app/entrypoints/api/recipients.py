@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Response
 from marshmallow import fields
+from werkzeug.routing import BaseConverter
 
 from app.core import recipients
 from app.entrypoints.api.common import ApiBlueprint, caller, deleted, runtime, transaction
@@ -16,6 +17,13 @@ from app.paging import Page
 blp = ApiBlueprint(
     "recipients", __name__, url_prefix="/api/recipients", scope="recipients", description="The people who are told."
 )
+
+
+class UserIdConverter(BaseConverter):
+    """`<user_id:…>` in a path: slashes belong to it, also a first one, which Flask's `path` would redirect away."""
+
+    part_isolating = False
+    regex = ".+?"
 
 
 class RecipientIn(ApiSchema):
@@ -53,7 +61,7 @@ def list_recipients(query: dict[str, Any]) -> Page[Recipient]:
         return recipients.search(session, caller().tenant_id, at)
 
 
-@blp.route("/<user_id>", methods=["PUT"])
+@blp.route("/<user_id:user_id>", methods=["PUT"])
 @blp.arguments(RecipientIn)
 @blp.response(200, RecipientOut)
 def put_recipient(data: dict[str, Any], user_id: str) -> Recipient:
@@ -62,7 +70,7 @@ def put_recipient(data: dict[str, Any], user_id: str) -> Recipient:
         return recipients.put(session, runtime().clock, caller().tenant_id, user_id, data)
 
 
-@blp.route("/<user_id>")
+@blp.route("/<user_id:user_id>")
 @blp.response(200, RecipientOut)
 def get_recipient(user_id: str) -> Recipient:
     """Read one person."""
@@ -70,7 +78,7 @@ def get_recipient(user_id: str) -> Recipient:
         return recipients.get(session, caller().tenant_id, user_id)
 
 
-@blp.route("/<user_id>", methods=["DELETE"])
+@blp.route("/<user_id:user_id>", methods=["DELETE"])
 @blp.response(204)
 def delete_recipient(user_id: str) -> Response:
     """Forget a person. What was sent to them stays on record."""
