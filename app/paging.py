@@ -5,7 +5,7 @@ A cursor is the id of the last item of the page before; ids are UUIDv7, so their
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -58,3 +58,14 @@ def page(
     found = list(session.execute(ordered).scalars())
     items = found[: cursor.limit]
     return Page(items, items[-1].id if len(found) > cursor.limit else None)
+
+
+def page_of(found: Mapping[str, T], cursor: Cursor) -> Page[T]:
+    """One page of what is at hand already: {id: item}, in its order. Raises InvalidError for a cursor that is none."""
+    ids = list(found)
+    if cursor.after is not None and cursor.after not in found:
+        raise InvalidError({"after": "is not a cursor that a page gave"})
+    begin = ids.index(cursor.after) + 1 if cursor.after is not None else 0
+    wanted = ids[begin : begin + cursor.limit]
+    more = begin + cursor.limit < len(ids)
+    return Page([found[name] for name in wanted], wanted[-1] if more else None)

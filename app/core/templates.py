@@ -7,6 +7,7 @@ one part, which says for which part of a message it is written; HTML and text va
 from __future__ import annotations
 
 import threading
+import uuid
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +24,7 @@ from app.errors import ConflictError, InvalidError, NotFoundError
 from app.ids import is_id, new_id
 from app.models import Template, Tenant
 from app.models.base import utc_text
-from app.paging import Cursor, Page, page
+from app.paging import Cursor, Page, page, page_of
 
 PIECES = ("layouts/", "partials/")
 PART_NAMES = tuple(dict.fromkeys(name for parts in PARTS.values() for name in parts))
@@ -129,17 +130,20 @@ def search(
     return page(session, query, Template.id, cursor)
 
 
-def shipped(files: FileTemplates, *, key: str | None = None, channel: str | None = None) -> list[dict[str, Any]]:
-    """What ships with the product, in order: [{key, channel, locale, version, parts}]; version 0 says that it does."""
+def shipped(
+    files: FileTemplates, cursor: Cursor, *, key: str | None = None, channel: str | None = None
+) -> Page[dict[str, Any]]:
+    """What ships with the product, by key: {key, channel, locale, version, parts}; version 0 says that it does."""
     found: dict[tuple[str, str], dict[str, str]] = {pair: files.parts(*pair) or {} for pair in files.keys()}  # noqa: SIM118
     for name in PARTS:
         for piece, source in files.partials(name).items():
             found[piece, name] = {_part_of_piece(name, piece): source}
-    return [
-        {"key": of_key, "channel": of_channel, "locale": "", "version": 0, "parts": parts}
-        for (of_key, of_channel), parts in sorted(found.items())
-        if key in (None, of_key) and channel in (None, of_channel)
-    ]
+    wanted: dict[str, dict[str, Any]] = {}
+    for (of_key, of_channel), parts in sorted(found.items()):
+        if key in (None, of_key) and channel in (None, of_channel):
+            mark = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{of_channel}/{of_key}"))  # the same in every process
+            wanted[mark] = {"key": of_key, "channel": of_channel, "locale": "", "version": 0, "parts": parts}
+    return page_of(wanted, cursor)
 
 
 def remove(session: Session, files: FileTemplates, tenant_id: str, template_id: str) -> None:

@@ -34,6 +34,23 @@ def test_shipped_templates_can_be_read_and_copied(client: Any, auth: dict[str, s
     assert len(client.get("/api/templates?key=order.created", headers=auth).json["items"]) == 1
 
 
+def test_shipped_templates_come_in_pages_too(client: Any, auth: dict[str, str]) -> None:
+    whole = client.get("/api/templates?source=shipped&limit=200", headers=auth).json
+    assert whole["nextCursor"] is None
+    seen, after = [], ""
+    while True:
+        page = client.get(f"/api/templates?source=shipped&limit=5{after}", headers=auth).json
+        assert 1 <= len(page["items"]) <= 5
+        seen += page["items"]
+        if page["nextCursor"] is None:
+            break
+        after = f"&after={page['nextCursor']}"
+    assert seen == whole["items"]
+    assert len(seen) > 5
+    strange = client.get("/api/templates?source=shipped&after=01a1f7ed-19c3-77bd-86a5-a9efb52f5b7c", headers=auth)
+    assert (strange.status_code, strange.json["errors"][0]["field"]) == (422, "after")
+
+
 def test_unsaved_text_is_previewed(client: Any, auth: dict[str, str]) -> None:
     body = {
         "channel": "email",

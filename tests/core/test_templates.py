@@ -174,7 +174,7 @@ def test_a_saved_template_is_previewed_under_its_own_key(words: Words) -> None:
 
 
 def test_every_shipped_template_can_be_read_and_saved_as_ones_own(words: Words) -> None:
-    shipped = templates.shipped(words.runtime.files)
+    shipped = templates.shipped(words.runtime.files, Cursor(200)).items
     assert {"order.created", "user.registered", "subscription.payment_failed"} <= {item["key"] for item in shipped}
     for item in shipped:
         words.save(key=item["key"], channel=item["channel"], **item["parts"])

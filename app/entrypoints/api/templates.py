@@ -119,7 +119,7 @@ def list_templates(query: dict[str, Any]) -> Page[Any]:
     """List your own templates, the newest first, or all that ship with the product (`?source=shipped`)."""
     at, source = cursor(query), query.pop("source")
     if source == "shipped":
-        return Page(templates.shipped(runtime().files, **query), None).map(_shown)
+        return templates.shipped(runtime().files, at, **query).map(_shown)
     with transaction(read_only=True) as session:
         return templates.search(session, caller().tenant_id, at, **query).map(_shown)
 
