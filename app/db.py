@@ -11,16 +11,17 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Dialect, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DisconnectionError, OperationalError
 from sqlalchemy.orm import Session
 
 
@@ -64,6 +65,7 @@ class UnscopedStatementError(Exception):
 
 
 _WRITE_LOCK_SECONDS = 30.0
+_IDLE_SECONDS = 1.0
 _SET_SCOPE = text(
     "SELECT set_config('tidings.scope', :kind, true), set_config('tidings.tenant', :tenant, true),"
     " set_config('tidings.person', :person, true)"
@@ -121,6 +123,12 @@ class Database:
         self.engine.dispose()
 
 
+def narrow(session: Session, scope: Scope) -> None:
+    """Go on in the same transaction with less to see: from `system`, having found whose turn it is, to its tenant."""
+    session.info["scope"] = scope
+    apply_scope(scope, session.connection())
+
+
 def apply_scope(scope: Scope, connection: Connection) -> None:
     """Tell the database whose transaction this is. The only place that does."""
     if connection.dialect.name == "sqlite":
@@ -131,14 +139,30 @@ def apply_scope(scope: Scope, connection: Connection) -> None:
 
 
 def _postgres_engine(url: str, pool_size: int) -> Engine:
-    return create_engine(
+    engine = create_engine(
         make_url(url).set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
         max_overflow=4,
-        pool_pre_ping=True,
         pool_recycle=1800,
         connect_args={"options": "-c timezone=UTC", "connect_timeout": 5},
     )
+    event.listen(engine, "checkin", _note_use)
+    event.listen(engine, "checkout", partial(_ping_if_idle, engine.dialect))
+    return engine
+
+
+def _note_use(_dbapi_connection: Any, record: Any) -> None:
+    record.info["tidings_used"] = time.monotonic()
+
+
+def _ping_if_idle(dialect: Dialect, dbapi_connection: Any, record: Any, _proxy: Any) -> None:
+    """A connection that lay idle may be dead: ask before it is used. `pool_pre_ping` would ask every time."""
+    if time.monotonic() - record.info.get("tidings_used", 0.0) < _IDLE_SECONDS:
+        return
+    try:
+        dialect.do_ping(dbapi_connection)
+    except Exception as error:
+        raise DisconnectionError("the connection has died") from error  # the pool makes new ones
 
 
 def _sqlite_engine(url: str, pool_size: int) -> Engine:

@@ -58,7 +58,8 @@ def insert(session: Session, model: type[TenantOwned], rows: Sequence[Mapping[st
         return []
     table = model.__table__
     statement = _insert_statement(table, tuple(rows[0]), is_postgres(session))
-    return [str(found) for found in session.execute(statement, {"rows": dumps(rows)}).scalars()]
+    given = [{name: value for name, value in row.items() if value is not None} for row in rows]  # absent is NULL
+    return [str(found) for found in session.execute(statement, {"rows": dumps(given)}).scalars()]
 
 
 @lru_cache(maxsize=256)

@@ -202,7 +202,7 @@ def test_every_command_explains_itself(command: str) -> None:
 def test_migrate_goes_back_and_forth_embedded(tmp_path: Path) -> None:
     still = Service(tmp_path / "still", key=None)
 
-    first, back, again = still.run("migrate"), still.run("migrate", "--down", "base"), still.run("migrate")
+    first, back, again = still.run("migrate"), still.run("migrate", "--down", "base", "--yes"), still.run("migrate")
 
     assert "API key (shown once): tdg_live_" in first.stdout
     assert back.stdout.strip() == "The database is back at base."

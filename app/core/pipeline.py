@@ -26,7 +26,7 @@ from app.core.deliveries.plan import Plan, PlannedEvent, Setting, new_row, plan,
 from app.core.outbox import Job, Lane, ring_after_commit
 from app.core.runtime import Runtime
 from app.core.templating import RenderError, finish_html
-from app.db import Purpose, system, tenant
+from app.db import Purpose, narrow, system, tenant
 from app.errors import InvalidError
 from app.ids import new_id
 from app.metrics import EVENTS_ACCEPTED, EVENTS_PLANNED
@@ -158,13 +158,13 @@ def _judged(session: Session, runtime: Runtime, tenant_id: str, message: DirectS
 def plan_events(runtime: Runtime, lane: Lane) -> int:
     """Plan one batch of a lane's received events, of one tenant; send the first of what it makes. Returns how many."""
     now = runtime.clock.now()
-    with runtime.db.transaction(system(Purpose.CLAIM), read_only=True) as session:
+    with runtime.db.transaction(system(Purpose.CLAIM)) as session:
         waiting = event_claims.tenants(session, lane, now)
-    if not waiting:
-        return 0
-    tenant_id = next((one for one in waiting if one > _served.get(lane, "")), waiting[0])
-    _served[lane] = tenant_id
-    with runtime.db.transaction(tenant(tenant_id)) as session:
+        if not waiting:
+            return 0
+        tenant_id = next((one for one in waiting if one > _served.get(lane, "")), waiting[0])
+        _served[lane] = tenant_id
+        narrow(session, tenant(tenant_id))
         claimed = event_claims.claim(session, lane, tenant_id, now)
     if len(waiting) > 1 or len(claimed) == event_claims.BATCH:
         runtime.bell.ring(Job.PLAN, lane)
@@ -196,8 +196,8 @@ def _plan_group(runtime: Runtime, tenant_id: str, lane: Lane, group: Sequence[Cl
     while left:
         with runtime.db.transaction(tenant(tenant_id)) as session:
             left, claimed = _plan_page(session, runtime, tenant_id, lane, left)
-        if claimed:
-            send.send_claimed(runtime, claimed)
+            batches = content.load(session, runtime, claimed)
+        send.send_batches(runtime, batches)
 
 
 def _plan_page(

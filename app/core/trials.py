@@ -37,7 +37,8 @@ def try_webhook(runtime: Runtime, tenant_id: str, configuration_id: str, event_t
         # Claimed before anybody else can see it: the answer belongs to whoever asked.
         lease = send.lease_seconds(runtime, Channel.WEBHOOK)
         claimed = claims.claim_these(session, tenant_id, [row["id"]], now, lease)
-    send.send_claimed(runtime, claimed)
+        batches = content.load(session, runtime, claimed)
+    send.send_batches(runtime, batches)
     return _result(runtime, tenant_id, row["id"])
 
 

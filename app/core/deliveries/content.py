@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,13 +50,27 @@ class _Facts:
     messages: Mapping[tuple[str, str], CompiledMessage | Exception]
 
 
-def prepare(runtime: Runtime, claims: Sequence[Claim]) -> list[Prepared]:
-    """The messages of some claims of one tenant and channel. What is rendered now is kept before it is sent."""
-    tenant_id = claims[0].tenant_id
-    with runtime.db.transaction(tenant(tenant_id), read_only=True) as session:
-        facts = _read(session, runtime, tenant_id, claims)
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Claims of one tenant and channel, with all that their messages are made of."""
+
+    claims: Sequence[Claim]
+    facts: _Facts
+
+
+def load(session: Session, runtime: Runtime, claims: Sequence[Claim]) -> list[Batch]:
+    """Claims of one tenant, a batch for each channel. Reads in the transaction that claimed them."""
+    groups: dict[str, list[Claim]] = defaultdict(list)
+    for claim in claims:
+        groups[claim.channel].append(claim)
+    return [Batch(group, _read(session, runtime, group[0].tenant_id, group)) for group in groups.values()]
+
+
+def prepare(runtime: Runtime, batch: Batch) -> list[Prepared]:
+    """The messages of a batch. What is rendered now is kept before it is sent."""
+    tenant_id = batch.claims[0].tenant_id
     fresh: dict[str, Parts] = {}
-    prepared = [Prepared(claim, _message(runtime, claim, facts, fresh)) for claim in claims]
+    prepared = [Prepared(claim, _message(runtime, claim, batch.facts, fresh)) for claim in batch.claims]
     if fresh:
         now = runtime.clock.now()
         with runtime.db.transaction(tenant(tenant_id)) as session:

@@ -16,11 +16,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.deliveries import claims, content, outcome
 from app.core.deliveries.claims import BATCH, Claim
-from app.core.deliveries.content import Prepared
+from app.core.deliveries.content import Batch, Prepared
 from app.core.deliveries.outcome import Tried
 from app.core.outbox import Job, Lane
 from app.core.runtime import Runtime
-from app.db import Purpose, system, tenant
+from app.db import Purpose, narrow, system, tenant
 from providers.contract import Channel, OutboundMessage, PermanentError, Provider, Result
 
 log = structlog.get_logger()
@@ -42,20 +42,20 @@ def lease_seconds(runtime: Runtime, channel: str) -> float:
 def deliver(runtime: Runtime, lane: Lane) -> int:
     """Send one batch of what is due in a lane; ring first if more is left. Returns how many were claimed."""
     now = runtime.clock.now()
-    with runtime.db.transaction(system(Purpose.CLAIM), read_only=True) as session:
+    with runtime.db.transaction(system(Purpose.CLAIM)) as session:
         waiting = claims.slots(session, lane, now)
-    if not waiting:
-        return 0
-    tenant_id, channel = _next_slot(lane, waiting)
-    with runtime.db.transaction(tenant(tenant_id)) as session:
+        if not waiting:
+            return 0
+        tenant_id, channel = _next_slot(lane, waiting)
+        narrow(session, tenant(tenant_id))
         lease = lease_seconds(runtime, channel)
         suspects_first = next(_rounds) % SUSPECTS_EVERY == 0
         claimed = claims.claim_due(session, lane, tenant_id, channel, now, lease, suspects_first=suspects_first)
+        batches = content.load(session, runtime, claimed)
     alone = len(claimed) == 1 and claimed[0].losses > 0
     if len(waiting) > 1 or len(claimed) == BATCH or alone:
         runtime.bell.ring(Job.DELIVER, lane)
-    if claimed:
-        send_claimed(runtime, claimed)
+    send_batches(runtime, batches)
     return len(claimed)
 
 
@@ -72,30 +72,31 @@ def send_now(runtime: Runtime, tenant_id: str, delivery_ids: Sequence[str]) -> N
     with runtime.db.transaction(tenant(tenant_id)) as session:
         lease = max(lease_seconds(runtime, channel) for channel in Channel)
         claimed = claims.claim_these(session, tenant_id, delivery_ids, runtime.clock.now(), lease)
-    if claimed:
-        send_claimed(runtime, claimed)
+        batches = content.load(session, runtime, claimed)
+    send_batches(runtime, batches)
 
 
-def send_claimed(runtime: Runtime, claimed: Sequence[Claim]) -> None:
+def send_batches(runtime: Runtime, batches: Sequence[Batch]) -> None:
     """Send claims of one tenant; the channels go side by side, so that a slow one holds back no other."""
-    groups: dict[str, list[Claim]] = defaultdict(list)
-    for claim in claimed:
-        groups[claim.channel].append(claim)
-    first, *others = groups.values()
-    futures = [_parallel.submit(_send_group, runtime, group) for group in others]
+    if not batches:
+        return
+    first, *others = batches
+    futures = [_parallel.submit(_send_batch, runtime, batch) for batch in others]
     try:
-        _send_group(runtime, first)
+        _send_batch(runtime, first)
     finally:
         wait(futures)
     for future in futures:
         future.result()
 
 
-def _send_group(runtime: Runtime, group: Sequence[Claim]) -> None:
-    recorder = Recorder(runtime, group[0].tenant_id, threaded=len(group) > 1)
-    left = {claim.id: claim for claim in group}
+def _send_batch(runtime: Runtime, batch: Batch) -> None:
+    # The bell keeps nobody waiting, and storing an item twice is harmless: its results are written together.
+    threaded = len(batch.claims) > 1 and batch.claims[0].channel != Channel.IN_APP
+    recorder = Recorder(runtime, batch.claims[0].tenant_id, threaded=threaded)
+    left = {claim.id: claim for claim in batch.claims}
     try:
-        for tried in _try_all(runtime, content.prepare(runtime, group)):
+        for tried in _try_all(runtime, content.prepare(runtime, batch)):
             left.pop(tried.claim.id, None)
             recorder.add(tried)
     finally:
@@ -133,12 +134,16 @@ def _tried(claim: Claim, provider: Provider, result: Result) -> Tried:
 
 
 class Recorder:
-    """Writes results as they come: every 50 ms or 20 rows, also while a provider keeps us waiting."""
+    """Writes results as they come: every 50 ms or 20 rows, also while a provider keeps us waiting.
+
+    Not `threaded`, it writes them together when it is closed.
+    """
 
     def __init__(self, runtime: Runtime, tenant_id: str, *, threaded: bool) -> None:
         self._runtime = runtime
         self._tenant_id = tenant_id
         self._queue: queue.SimpleQueue[Tried | None] = queue.SimpleQueue()
+        self._kept: list[Tried] = []
         self._thread = threading.Thread(target=self._run, name="recorder") if threaded else None
         self._failure: Exception | None = None
         if self._thread:
@@ -149,13 +154,15 @@ class Recorder:
         if self._thread:
             self._queue.put(tried)
         else:
-            self._write([tried])
+            self._kept.append(tried)
 
     def close(self) -> None:
         """Write what is left. Raises what kept results from being written."""
         if self._thread:
             self._queue.put(None)
             self._thread.join()
+        elif self._kept:
+            self._write(self._kept)
         if self._failure:
             raise self._failure
 
