@@ -13,6 +13,8 @@ from werkzeug.test import create_environ, run_wsgi_app
 from app.core.runtime import Runtime
 from app.db import Purpose, system
 from app.models import Event, Recipient
+from app.running.worker import InProcessWorker
+from tests.conftest import wait_until
 
 
 def count(runtime: Runtime, model: Any = Event) -> int:
@@ -48,6 +50,21 @@ def test_an_event_is_accepted_and_can_be_read(client: Any, auth: dict[str, str])
     assert [item["id"] for item in listed["items"]] == [answer.json["id"]]
     assert listed["nextCursor"] is None
     assert client.get("/api/events?eventType=order.other", headers=auth).json["items"] == []
+
+
+@pytest.mark.parametrize(("people", "more"), [(2, False), (110, True)])
+def test_an_event_says_when_it_shows_only_its_newest_deliveries(
+    client: Any, auth: dict[str, str], worker: InProcessWorker, people: int, more: bool
+) -> None:
+    # given an event with more deliveries than its answer holds, or fewer
+    body = {"eventType": "user.registered", "recipients": [f"user-{number}" for number in range(people)]}
+    path = f"/api/events/{client.post('/api/events', json=body, headers=auth).json['id']}"
+    # when it is planned and read
+    wait_until(lambda: client.get(path, headers=auth).json["status"] == "planned")
+    found = client.get(path, headers=auth).json
+    # then it says so
+    assert found["moreDeliveries"] is more
+    assert (sum(found["deliveryCounts"].values()) > len(found["deliveries"])) is more
 
 
 def test_inline_people_are_saved_and_absent_fields_stay(client: Any, auth: dict[str, str], runtime: Runtime) -> None:

@@ -84,13 +84,14 @@ class NoteOut(ApiSchema):
 
 
 class EventWhole(EventOut):
-    """An event with what came of it. `deliveries` are the newest ones; all: GET /api/deliveries?eventId=."""
+    """An event with what came of it. With `moreDeliveries` these are the newest; all: GET /api/deliveries?eventId=."""
 
     data = fields.Dict(required=True)
     user_ids = fields.List(fields.String(), required=True)
     notes = fields.List(fields.Nested(NoteOut), required=True)
     delivery_counts = fields.Dict(keys=fields.String(), values=fields.Integer(), required=True)
     deliveries = fields.List(fields.Nested(DeliveryOut), required=True)
+    more_deliveries = fields.Boolean(required=True)
 
 
 @blp.route("", methods=["POST"])
@@ -143,5 +144,6 @@ def get_event(event_id: str) -> dict[str, Any]:
     with transaction(read_only=True) as session:
         found = events.get(session, tenant_id, event_id)
         shown = {name: getattr(found, name) for name in (*EventOut().fields, "data", "user_ids", "notes")}
-        newest = records.search(session, tenant_id, Cursor(MAX_DELIVERIES_SHOWN), event_id=found.id).items
-        return shown | {"delivery_counts": records.counts(session, tenant_id, found.id), "deliveries": newest}
+        newest = records.search(session, tenant_id, Cursor(MAX_DELIVERIES_SHOWN), event_id=found.id)
+        shown |= {"deliveries": newest.items, "more_deliveries": newest.next_cursor is not None}
+        return shown | {"delivery_counts": records.counts(session, tenant_id, found.id)}
