@@ -15,10 +15,12 @@ from app.core.names import CATEGORY_FORM, is_category
 from app.errors import ConflictError, InvalidError, NotFoundError
 from app.ids import new_id
 from app.models import Preference, Rule, Tenant
-from providers.contract import Channel
 
 ALL = "*"
+CHANNELS = ("email", "sms", "in_app")
+CHANNEL_FAULT = "is none of email, sms, in_app (webhooks go to services and ask no person)"
 MAX_CATEGORIES = 200
+MAX_ITEMS = MAX_CATEGORIES * len(CHANNELS)  # of one request
 
 Wishes = Mapping[tuple[str, str], bool]
 """(category, channel) -> yes or no."""
@@ -104,7 +106,7 @@ def put(session: Session, clock: Clock, tenant_id: str, user_id: str, items: Seq
 
 def effective(session: Session, tenant_id: str, user_id: str) -> list[dict[str, Any]]:
     """What counts for a person: [{category, channel, enabled, decidedBy}] for "*" and for every category known from
-    rules, the tenant's defaults and the person's own choices, on every channel.
+    rules, the tenant's defaults and the person's own choices, on every channel that reaches people.
     """
     choices = load(session, tenant_id, [user_id])
     own = select(Preference.category).where(Preference.tenant_id == tenant_id, Preference.user_id == user_id)
@@ -112,12 +114,12 @@ def effective(session: Session, tenant_id: str, user_id: str) -> list[dict[str, 
     categories = {ALL, *defaults(session, tenant_id), *session.scalars(own), *session.scalars(ruled)}
     answer = []
     for category in sorted(categories):
-        for channel in Channel:
-            decision = choices.allows(user_id, category, channel.value)
+        for channel in CHANNELS:
+            decision = choices.allows(user_id, category, channel)
             answer.append(
                 {
                     "category": category,
-                    "channel": channel.value,
+                    "channel": channel,
                     "enabled": decision.enabled,
                     "decided_by": decision.decided_by,
                 }
@@ -152,7 +154,7 @@ def put_defaults(session: Session, tenant_id: str, items: Sequence[Mapping[str, 
 def _refuse_hoard(session: Session, tenant_id: str, user_id: str) -> None:
     """People write these themselves, so there is an end to them."""
     own = select(func.count()).where(Preference.tenant_id == tenant_id, Preference.user_id == user_id)
-    if (session.scalar(own) or 0) > MAX_CATEGORIES * len(Channel):
+    if (session.scalar(own) or 0) > MAX_CATEGORIES * len(CHANNELS):
         raise ConflictError(f"A person may choose for {MAX_CATEGORIES} categories at most.", code="too_many")
 
 
@@ -162,13 +164,13 @@ def _flat(found: Mapping[str, Mapping[str, bool]]) -> Wishes:
 
 def _checked(items: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], bool | None]:
     faults: dict[str, str] = {}
-    if len(items) > MAX_CATEGORIES * len(Channel):
-        raise InvalidError({"items": f"holds more than {MAX_CATEGORIES * len(Channel)} items"})
+    if len(items) > MAX_ITEMS:
+        raise InvalidError({"items": f"holds more than {MAX_ITEMS} items"})
     for index, item in enumerate(items):
         if item["category"] != ALL and not is_category(item["category"]):
             faults[f"items.{index}.category"] = f'is neither "{ALL}" nor {CATEGORY_FORM}'
-        if item["channel"] not in set(Channel):
-            faults[f"items.{index}.channel"] = f"is none of {', '.join(Channel)}"
+        if item["channel"] not in CHANNELS:
+            faults[f"items.{index}.channel"] = CHANNEL_FAULT
     if faults:
         raise InvalidError(faults)
     return {(item["category"], item["channel"]): item["enabled"] for item in items}

@@ -42,6 +42,17 @@ def test_a_service_has_to_name_the_person(client: Any, auth: dict[str, str]) -> 
     assert client.put(PATH, json={"items": []}, headers=auth).status_code == 400
 
 
+@pytest.mark.parametrize("path", [f"{PATH}?userId=ada", "/api/preference-defaults"])
+@pytest.mark.parametrize("enabled", [True, False, None])
+def test_webhooks_are_nobodys_preference(client: Any, auth: dict[str, str], path: str, enabled: bool | None) -> None:
+    items = [{"category": "orders", "channel": "webhook", "enabled": enabled}]
+    answer = client.put(path, json={"items": items}, headers=auth)
+    assert answer.status_code == 422
+    says = "is none of email, sms, in_app (webhooks go to services and ask no person)"
+    assert answer.json["errors"] == [{"field": "items.0.channel", "message": says}]
+    assert "webhook" not in client.get(path, headers=auth).get_data(as_text=True)
+
+
 @pytest.mark.parametrize(
     "item",
     [

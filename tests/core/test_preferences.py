@@ -74,7 +74,8 @@ def test_the_effective_answer_knows_the_categories_of_rules_defaults_and_own_cho
         preferences.put(session, Clock(), tenant_id, "ada", [item("own", "sms", False)])
         found = preferences.effective(session, tenant_id, "ada")
     assert {entry["category"] for entry in found} == {"*", "account", "orders", "billing", "digest", "own"}
-    assert len(found) == 6 * 4
+    assert {entry["channel"] for entry in found} == {"email", "sms", "in_app"}
+    assert len(found) == 6 * 3
     decided = {(entry["category"], entry["channel"]): (entry["enabled"], entry["decided_by"]) for entry in found}
     assert decided["digest", "email"] == (False, "tenant")
     assert decided["own", "sms"] == (False, "person")
@@ -93,6 +94,6 @@ def test_wrong_items_are_named_and_nothing_is_stored(db: Any, tenant_id: str) ->
 def test_a_person_cannot_hoard_choices(db: Any, tenant_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preferences, "MAX_CATEGORIES", 1)
     with db.transaction(tenant(tenant_id)) as session:
-        preferences.put(session, Clock(), tenant_id, "ada", [item(f"c{number}", "sms", False) for number in range(4)])
+        preferences.put(session, Clock(), tenant_id, "ada", [item(f"c{number}", "sms", False) for number in range(3)])
     with pytest.raises(ConflictError), db.transaction(tenant(tenant_id)) as session:
-        preferences.put(session, Clock(), tenant_id, "ada", [item("c4", "sms", False)])
+        preferences.put(session, Clock(), tenant_id, "ada", [item("c3", "sms", False)])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import fields
+from marshmallow import fields, validate
 
 from app.core import preferences
 from app.db import tenant
 from app.entrypoints.api.common import ApiBlueprint, caller, person_of, runtime, transaction
-from app.entrypoints.api.schemas import ApiSchema, PersonQuery, StrictBoolean, channel, many, text
+from app.entrypoints.api.schemas import ApiSchema, PersonQuery, StrictBoolean, many, text
 
 blp = ApiBlueprint(
     "preferences",
@@ -32,14 +32,18 @@ class ChoiceIn(ApiSchema):
     """A choice; null takes it back."""
 
     category = text(64, required=True, metadata={"description": 'A rule\'s category, or "*" for all.'})
-    channel = channel(required=True)
+    channel = fields.String(
+        required=True,
+        validate=validate.OneOf(preferences.CHANNELS, error=preferences.CHANNEL_FAULT),
+        error_messages={"invalid": "is not text"},
+    )
     enabled = StrictBoolean(required=True, allow_none=True)
 
 
 class ChoicesIn(ApiSchema):
     """Some choices."""
 
-    items = many(fields.Nested(ChoiceIn), most=800, required=True)
+    items = many(fields.Nested(ChoiceIn), most=preferences.MAX_ITEMS, required=True)
 
 
 class EffectiveOut(ApiSchema):
@@ -52,7 +56,7 @@ class EffectiveOut(ApiSchema):
 
 
 class EffectivesOut(ApiSchema):
-    """What counts for every known category on every channel."""
+    """What counts for every known category on every channel that reaches people."""
 
     items = fields.List(fields.Nested(EffectiveOut), required=True)
 
