@@ -98,6 +98,15 @@ def test_bad_input_names_its_field(
     assert [error["field"] for error in answer.json["errors"]] == [field]
 
 
+@pytest.mark.parametrize("empty", [{}, {"content_type": "application/json"}, {"json": {}}])
+def test_a_test_needs_no_body(client: Any, ada: dict[str, str], empty: dict[str, Any]) -> None:
+    answer = client.post("/api/notifications/test", headers=ada, **empty)
+    assert [item["channel"] for item in answer.json["deliveries"]] == ["in_app"]
+    # but where something has to be said, its kind does
+    assert client.post("/api/notifications/mark-as-read", headers=ada).status_code == 415
+    assert client.post("/api/notifications/test", headers=ada, data="x").status_code == 415
+
+
 def test_unknown_ids_are_passed_by(client: Any, ada: dict[str, str]) -> None:
     body = {"ids": ["no id", str(uuid.uuid4())]}
     assert client.post("/api/notifications/mark-as-read", json=body, headers=ada).json == {"count": 0}

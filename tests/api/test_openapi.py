@@ -38,6 +38,18 @@ def test_creating_routes_take_an_idempotency_key(client: Any) -> None:
         assert "Idempotency-Key" in names, path
 
 
+def test_a_body_that_may_be_left_out_is_not_required(client: Any) -> None:
+    paths = client.get("/openapi.json").json["paths"]
+
+    for path in (
+        "webhooks/configurations/{configuration_id}/test",
+        "notifications/test",
+        "templates/{template_id}/preview",
+    ):
+        assert not paths[f"/api/{path}"]["post"]["requestBody"]["required"], path
+    assert paths["/api/templates/preview"]["post"]["requestBody"]["required"]
+
+
 def test_fields_are_named_in_camel_case(client: Any) -> None:
     schemas = client.get("/openapi.json").json["components"]["schemas"]
 

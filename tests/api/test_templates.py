@@ -17,6 +17,7 @@ def test_a_template_is_created_previewed_replaced_and_deleted(client: Any, auth:
     path = f"/api/templates/{made.json['id']}"
     shown = client.post(f"{path}/preview", json={"data": {"name": "Ada"}}, headers=auth)
     assert (shown.status_code, shown.json) == (200, {"text": "Hello Ada"})
+    assert client.post(f"{path}/preview", headers=auth).json == {"text": "Hello"}
     changed = client.put(path, json={**SMS, "text": "Hi"}, headers=auth).json
     assert (changed["version"], changed["text"]) == (2, "Hi")
     assert client.get(path, headers=auth).json == changed

@@ -42,7 +42,7 @@ from app.db import Scope, person
 from app.entrypoints.api import once
 from app.entrypoints.api.limits import RateLimiter
 from app.entrypoints.api.parsing import Parser
-from app.entrypoints.api.schemas import secrets_of
+from app.entrypoints.api.schemas import ApiSchema, secrets_of
 from app.entrypoints.auth import Authenticator, Caller
 from app.errors import ForbiddenError, RequestError
 from app.models import Base
@@ -172,10 +172,17 @@ class ApiBlueprint(Blueprint):  # type: ignore[misc]
 
         return decorator
 
-    def arguments(self, schema: Any, *, location: str = "json", **options: Any) -> Callable[[View], View]:
-        """Load the body (or the query) by a schema; the view gets it as its next positional argument."""
-        ready = schema() if isinstance(schema, type) else schema  # made once, and not for every request
-        return cast(Callable[[View], View], super().arguments(ready, location=location, **options))
+    def arguments(
+        self, schema: type[ApiSchema], *, location: str = "json", required: bool = True, **options: Any
+    ) -> Callable[[View], View]:
+        """Load the body (or the query) by a schema; the view gets it as its next positional argument.
+
+        With `required=False` a request without a body counts as one with `{}`.
+        """
+        ready = schema()  # made once, and not for every request
+        ready.may_be_absent = not required
+        add = super().arguments(ready, location=location, required=required, **options)
+        return cast(Callable[[View], View], add)
 
     def response(self, status: int, schema: Any = None, **options: Any) -> Callable[[View], View]:
         """Dump what the view returns by a schema."""

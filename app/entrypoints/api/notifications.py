@@ -129,7 +129,7 @@ def delete_notifications(query: dict[str, Any], data: dict[str, Any]) -> dict[st
 
 @blp.route("/test", methods=["POST"], group="send")
 @blp.arguments(PersonQuery, location="query")
-@blp.arguments(TestIn)
+@blp.arguments(TestIn, required=False)
 @blp.creates(202, DeliveriesOut, in_transaction=False)
 def send_test(query: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     """Send a test notification (`tidings.test`) to the person on these channels, at once."""

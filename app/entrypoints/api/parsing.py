@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import marshmallow as ma
 from flask import Request
 from webargs.flaskparser import FlaskParser, is_json_request
 
 from app.entrypoints.api.problems import MediaTypeError
+from app.entrypoints.api.schemas import ApiSchema
 from app.errors import InvalidError, RequestError
 
 MAX_DEPTH = 32
@@ -103,8 +104,11 @@ class Parser(FlaskParser):
 
     def load_json(self, req: Request, schema: ma.Schema) -> Any:
         """The body. Schemas with `judges_alone` look for unstorable values themselves."""
+        schema = cast(ApiSchema, schema)
+        if schema.may_be_absent and not req.content_length and not req.get_data(cache=True):
+            return {}
         value = read_json(req)
-        if not getattr(schema, "judges_alone", False) and (faults := faults_of(value)):
+        if not schema.judges_alone and (faults := faults_of(value)):
             raise InvalidError(dict(list(faults.items())[:_MOST_ERRORS]))
         return value
 

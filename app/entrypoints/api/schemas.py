@@ -36,6 +36,10 @@ class ApiSchema(Schema):
     """The root of all schemas of the API."""
 
     error_messages = {"unknown": "is not known", "type": "is not an object"}  # noqa: RUF012
+    judges_alone = False
+    """Whether the schema looks for unstorable values itself."""
+    may_be_absent = False
+    """Whether a request without a body counts as one with {}. Set by `ApiBlueprint.arguments`."""
 
     class Meta:
         unknown = RAISE

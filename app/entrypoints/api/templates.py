@@ -160,7 +160,7 @@ def delete_template(template_id: str) -> Response:
 
 
 @blp.route("/<template_id>/preview", methods=["POST"], action="read")
-@blp.arguments(PreviewIn)
+@blp.arguments(PreviewIn, required=False)
 @blp.response(200, RenderedOut)
 def preview_template(data: dict[str, Any], template_id: str) -> dict[str, str]:
     """Render a saved template with some data. Nothing is sent."""

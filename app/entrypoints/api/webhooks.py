@@ -196,7 +196,7 @@ def list_logs(query: dict[str, Any], configuration_id: str) -> Page[WebhookAttem
 
 
 @blp.route("/<configuration_id>/test", methods=["POST"], group="send")
-@blp.arguments(TrialIn)
+@blp.arguments(TrialIn, required=False)
 @blp.creates(200, TrialOut, in_transaction=False)
 def test_configuration(data: dict[str, Any], configuration_id: str) -> dict[str, Any]:
     """Send a test event at once, also to a disabled configuration, and answer with what its server said."""
