@@ -39,19 +39,20 @@ class _Flags(Protocol):
 
 class _LocalFlags:
     def __init__(self) -> None:
-        self._raised: set[str] = set()
+        self._raised: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def raise_flag(self, name: str) -> bool:
+        now = time.monotonic()
         with self._lock:
-            if name in self._raised:
+            if now - self._raised.get(name, -_UNANSWERED_MS) < _UNANSWERED_MS / 1000:
                 return False
-            self._raised.add(name)
+            self._raised[name] = now
             return True
 
     def lower(self, name: str) -> None:
         with self._lock:
-            self._raised.discard(name)
+            self._raised.pop(name, None)
 
 
 class _RedisFlags:

@@ -112,13 +112,13 @@ class Settings:
     data_dir: Path = setting(_VAR, Path, "Folder for the embedded database and the catcher.")
     database_url: str = setting(
         "",
-        _url("postgresql", "sqlite"),
+        _url("postgresql"),
         "PostgreSQL, as an ordinary role; empty: embedded (SQLite in DATA_DIR).",
         secret=True,
     )
     migration_database_url: str = setting(
         "",
-        _url("postgresql", "sqlite"),
+        _url("postgresql"),
         "The same database as its owner, for `tidings migrate`; default DATABASE_URL.",
         secret=True,
     )

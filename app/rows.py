@@ -6,7 +6,7 @@ COPY is refused on tables with row-level security; `jsonb_to_recordset` and SQLi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -26,15 +26,21 @@ _POSTGRES_TYPES: tuple[tuple[type, str], ...] = (
 )
 
 
+_CHUNK = 8_000_000  # characters of JSON in one statement
+
+
 def dumps(value: Any) -> str:
     """JSON text; times become RFC 3339 in UTC."""
-    return json.dumps(value, default=_plain, separators=(",", ":"))
+    return _encoder.encode(value)
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return utc_text(value)
     raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+_encoder = json.JSONEncoder(default=_plain, separators=(",", ":"), ensure_ascii=False)
 
 
 def storable(value: str | None, limit: int = 16_384) -> str | None:
@@ -58,8 +64,24 @@ def insert(session: Session, model: type[TenantOwned], rows: Sequence[Mapping[st
         return []
     table = model.__table__
     statement = _insert_statement(table, tuple(rows[0]), is_postgres(session))
-    given = [{name: value for name, value in row.items() if value is not None} for row in rows]  # absent is NULL
-    return [str(found) for found in session.execute(statement, {"rows": dumps(given)}).scalars()]
+    inserted: list[str] = []
+    for chunk in _chunks(rows):
+        inserted += [str(found) for found in session.execute(statement, {"rows": chunk}).scalars()]
+    return inserted
+
+
+def _chunks(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """The rows as JSON arrays of bounded size: PostgreSQL takes no parameter above 1 GB. What is absent is NULL."""
+    size = 0
+    pieces: list[str] = []
+    for row in rows:
+        piece = dumps({name: value for name, value in row.items() if value is not None})
+        if pieces and size + len(piece) > _CHUNK:
+            yield f"[{','.join(pieces)}]"
+            size, pieces = 0, []
+        size += len(piece)
+        pieces.append(piece)
+    yield f"[{','.join(pieces)}]"
 
 
 @lru_cache(maxsize=256)

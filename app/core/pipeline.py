@@ -20,18 +20,21 @@ from sqlalchemy.orm import Session
 from app import rows
 from app.core import preferences, recipients, rules, webhooks
 from app.core.deliveries import claims, content, event_claims, send
-from app.core.deliveries.claims import BATCH, Claim
+from app.core.deliveries.claims import BATCH
+from app.core.deliveries.content import Batch
 from app.core.deliveries.event_claims import ClaimedEvent
-from app.core.deliveries.plan import Plan, PlannedEvent, Setting, new_row, plan, skipped
+from app.core.deliveries.gates import Room
+from app.core.deliveries.plan import Plan, PlannedEvent, Row, Setting, new_row, plan, skipped
 from app.core.outbox import Job, Lane, ring_after_commit
 from app.core.runtime import Runtime
 from app.core.templating import RenderError, finish_html
+from app.core.webhooks import Endpoint
 from app.db import Purpose, narrow, system, tenant
 from app.errors import InvalidError
 from app.ids import new_id
 from app.metrics import EVENTS_ACCEPTED, EVENTS_PLANNED
 from app.models import Delivery, Event
-from providers.contract import Channel
+from providers.contract import Channel, DeliveryStatus
 
 log = structlog.get_logger()
 
@@ -194,28 +197,27 @@ def _plan_safely(runtime: Runtime, tenant_id: str, lane: Lane, group: Sequence[C
 def _plan_group(runtime: Runtime, tenant_id: str, lane: Lane, group: Sequence[ClaimedEvent]) -> None:
     left = list(group)
     while left:
-        with runtime.db.transaction(tenant(tenant_id)) as session:
-            left, claimed = _plan_page(session, runtime, tenant_id, lane, left)
-            batches = content.load(session, runtime, claimed)
-        send.send_batches(runtime, batches)
+        with Room(runtime, lane) as room:
+            entered = {channel.value for channel in Channel if room.enter(channel)}
+            with runtime.db.transaction(tenant(tenant_id)) as session:
+                left, pending = _plan_page(session, runtime, tenant_id, lane, left)
+                batches = [] if left else _claim_few(session, runtime, tenant_id, lane, pending, entered)
+            send.send_batches(runtime, batches, room)
 
 
 def _plan_page(
     session: Session, runtime: Runtime, tenant_id: str, lane: Lane, group: Sequence[ClaimedEvent]
-) -> tuple[list[ClaimedEvent], list[Claim]]:
-    """Plan the next page of each event. Returns the events that have more pages, and deliveries to send at once."""
+) -> tuple[list[ClaimedEvent], list[Row]]:
+    """Plan the next page of each event. Returns the events that have more pages, and what is to be sent."""
     now = runtime.clock.now()
     pages = [_page(event) for event in group]
     setting = _setting(session, runtime, tenant_id, pages, now)
-    made: list[dict[str, Any]] = []
+    made: list[Row] = []
     finished: list[ClaimedEvent] = []
     unfinished: list[ClaimedEvent] = []
     for event, page in zip(group, pages, strict=True):
         matching = rules.matching(setting.rules, event.event_type)
-        subscribed = [
-            e for e in setting.endpoints.values() if e.enabled and webhooks.matches(e.event_types, event.event_type)
-        ]
-        planned = plan(page, matching, subscribed, setting)
+        planned = plan(page, matching, _subscribed(setting, event.event_type), setting)
         made += planned.rows
         cursor = event.cursor + len(page.user_ids)
         after = replace(event, cursor=cursor, notes=_noted(event, planned))
@@ -223,16 +225,29 @@ def _plan_page(
     # Fenced first: a worker that lost its events to another must not write their deliveries.
     owned = event_claims.advance(session, finished, unfinished, now)
     inserted = set(rows.insert(session, Delivery, [row for row in made if row["event_id"] in owned]))
-    pending = [row["id"] for row in made if row["id"] in inserted and row["status"] == "pending"]
     EVENTS_PLANNED.labels("planned").inc(len(finished))
-    more = [event for event in unfinished if event.id in owned]
-    if not pending:
-        return more, []
-    if len(pending) > BATCH or more:
+    pending = [row for row in made if row["id"] in inserted and row["status"] == DeliveryStatus.PENDING]
+    if pending:
         ring_after_commit(session, Job.DELIVER, lane)
-        return more, []
+    return [event for event in unfinished if event.id in owned], pending
+
+
+def _claim_few(
+    session: Session, runtime: Runtime, tenant_id: str, lane: Lane, pending: Sequence[Row], entered: set[str]
+) -> list[Batch]:
+    """Of few deliveries, those that this thread sends at once; the others are for whoever hears the bell."""
+    mine = [row["id"] for row in pending if row["channel"] in entered]
+    if not mine or len(pending) > BATCH:
+        return []
+    if len(mine) == len(pending):
+        session.info["rings"].discard((Job.DELIVER, lane))  # nothing is left for others
     lease = max(send.lease_seconds(runtime, channel) for channel in Channel)
-    return more, claims.claim_these(session, tenant_id, pending, now, lease)
+    claimed = claims.claim_these(session, tenant_id, mine, runtime.clock.now(), lease)
+    return content.load(session, runtime, claimed)
+
+
+def _subscribed(setting: Setting, event_type: str) -> list[Endpoint]:
+    return [e for e in setting.endpoints.values() if e.enabled and webhooks.matches(e.event_types, event_type)]
 
 
 def _page(event: ClaimedEvent) -> PlannedEvent:

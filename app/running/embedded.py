@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
@@ -46,11 +47,12 @@ def _kept_key(path: Path) -> str:
     """The key in the file, made first if there is none, and synced: without it nothing sealed can be read."""
     if path.exists():
         return path.read_text().strip()
-    made = secrets.token_urlsafe(48)
-    fresh = path.with_suffix(".new")
+    fresh = path.with_suffix(f".{os.getpid()}.new")
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(made)
+        file.write(secrets.token_urlsafe(48))
         file.flush()
         os.fsync(file.fileno())
-    fresh.rename(path)
-    return made
+    with contextlib.suppress(FileExistsError):
+        os.link(fresh, path)  # of two that start at once, one wins and both use its key
+    fresh.unlink()
+    return path.read_text().strip()

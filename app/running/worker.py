@@ -13,6 +13,7 @@ import dramatiq
 import structlog
 
 from app.core import sweeps
+from app.core.deliveries.gates import lane_threads
 from app.core.runtime import Runtime
 
 log = structlog.get_logger()
@@ -26,21 +27,30 @@ class InProcessWorker:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        threads = runtime.settings.worker_threads
-        self._worker = dramatiq.Worker(runtime.bell.broker, worker_timeout=1000, worker_threads=threads)
+        # Each lane has threads of its own: however long normal work lasts, transactional work does not wait for it.
+        shares = lane_threads(runtime.settings.worker_threads)
+        self._workers = [
+            dramatiq.Worker(runtime.bell.broker, queues={lane.value}, worker_timeout=1000, worker_threads=threads)
+            for lane, threads in shares.items()
+        ]
         self._stopping = threading.Event()
         self._sweeper = threading.Thread(target=self._sweep, name="sweeper", daemon=True)
 
     def start(self) -> None:
         """Begin to listen. What was left from before is found by the first sweep."""
         self._runtime.bell.broker.emit_after("process_boot")  # without it TimeLimit does nothing
-        self._worker.start()
+        for worker in self._workers:
+            worker.start()
         self._sweeper.start()
 
     def stop(self) -> None:
         """Take nothing new, and wait up to STOP_SECONDS for what is under way."""
         self._stopping.set()
-        self._worker.stop(timeout=int(STOP_SECONDS * 1000))
+        stopping = [threading.Thread(target=worker.stop, args=(int(STOP_SECONDS * 1000),)) for worker in self._workers]
+        for thread in stopping:
+            thread.start()
+        for thread in stopping:
+            thread.join()
         self._sweeper.join(timeout=5)
         self._runtime.channels.close()
 

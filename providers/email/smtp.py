@@ -23,7 +23,8 @@ class Smtp:
     """Sends by the server at `host`:`port`.
 
     `secure`: TLS from the start; otherwise STARTTLS where it is offered. `user` and `password` never go in clear to
-    anything but loopback. `sender`: the From of messages without their own. `timeout_s`: for each step of the dialogue.
+    anything but loopback. `sender`: the From of messages without their own. `timeout_s`: for all of one
+    message, dialling included.
     `ssl_context`: instead of the default one, which verifies certificates. `clock`: the time of day, for the record.
     """
 
@@ -132,24 +133,25 @@ class _Line:
 
     def send(self, mail: Mail) -> dict[str, str]:
         """{address: the server's words} of those refused besides the main one. Raises ProviderError."""
+        ends = time.monotonic() + self._settings.timeout_s
         try:
-            return self._send(mail)
+            return self._send(mail, ends)
         except Dropped as drop:
             if not drop.at_once:
                 raise drop.error from drop
         # The server had not taken the message yet: sending it again doubles nothing.
         try:
-            return self._send(mail)
+            return self._send(mail, ends)
         except Dropped as drop:
             raise drop.error from drop
 
-    def _send(self, mail: Mail) -> dict[str, str]:
+    def _send(self, mail: Mail, ends: float) -> dict[str, str]:
         if self._broken is not None:
             raise _again(self._broken)
         if self.session is None:
-            self.session = self._take() or self._dial()
+            self.session = self._take() or self._dial(ends)
         try:
-            refused = self.session.send(mail)
+            refused = self.session.send(mail, ends)
         except Dropped:
             self.hang_up()
             raise
@@ -162,9 +164,9 @@ class _Line:
             self.session.abort()
             self.session = None
 
-    def _dial(self) -> Session:
+    def _dial(self, ends: float) -> Session:
         try:
-            return Session(self._settings)
+            return Session(self._settings, ends)
         except RetryableError as error:
             self._broken = error
             raise

@@ -7,6 +7,7 @@ import re
 import smtplib
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,11 +19,12 @@ from providers.email.mime import Mail
 _AUTH_CODES = frozenset({530, 534, 535, 538})
 _ENHANCED = re.compile(r"\b([245])\.(\d{1,3})\.(\d{1,3})\b")
 _TEXT_LIMIT = 500
+_NOOP_S = 2.0
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Where to dial and who we are there. `helo`: the name we greet with. `timeout_s`: for each step."""
+    """Where to dial and who we are there. `helo`: the name we greet with. `timeout_s`: for all of one message."""
 
     host: str
     port: int
@@ -50,28 +52,30 @@ class Dropped(Exception):  # noqa: N818 - what happened to the connection; `erro
 class Session:
     """An open connection, greeted, under TLS where it can be, and logged in."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Raises RetryableError, OSError or SMTPException."""
+    def __init__(self, settings: Settings, ends: float) -> None:
+        """Dial until `ends`, a `time.monotonic()`. Raises RetryableError, OSError or SMTPException."""
         self.last_reply = ""
         self.peer = ""
-        self._smtp = _dial(settings)
+        self._ends = ends
+        self._smtp = _dial(settings, _left(ends))
         try:
             self._open(settings)
         except BaseException:
             self.abort()
             raise
 
-    def send(self, mail: Mail) -> dict[str, str]:
-        """Hand over one mail. Answers {address: reply} of the refused when the main one was taken.
+    def send(self, mail: Mail, ends: float) -> dict[str, str]:
+        """Hand over one mail until `ends`. Answers {address: reply} of the refused when the main one was taken.
 
         Raises ProviderError for the message's own fault, Dropped when the connection died.
         """
-        taking = False
+        taking, self._ends = False, ends
         try:
             refused = self._negotiate(mail)
             taking = True
+            self._patience()
             self._smtp.send(_stuffed(mail.content))
-            code, text = self._reply(*self._smtp.getreply())
+            code, text = self._heard()
         except (OSError, smtplib.SMTPException) as error:
             at_once = not taking and not _timed_out(error)
             raise Dropped(connection_fault(error), at_once=at_once) from error
@@ -82,7 +86,9 @@ class Session:
 
     def alive(self) -> bool:
         """Ask with NOOP."""
+        self._ends = time.monotonic() + _NOOP_S
         try:
+            self._patience()
             return self._smtp.noop()[0] == 250
         except (OSError, smtplib.SMTPException):
             return False
@@ -104,14 +110,27 @@ class Session:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         peer = sock.getpeername()
         self.peer = f"{peer[0]}:{peer[1]}"
+        self._patience()
         smtp.ehlo_or_helo_if_needed()
         if not settings.secure and smtp.has_extn("starttls"):
+            self._patience()
             smtp.starttls(context=settings.ssl_context)
+            self._patience()
             smtp.ehlo_or_helo_if_needed()
         if settings.user:
             if not isinstance(smtp.sock, ssl.SSLSocket) and not _is_loopback(str(peer[0])):
                 raise RetryableError("insecure_auth", "the server offers no TLS: credentials are not sent", loud=True)
+            self._patience()
             smtp.login(settings.user, settings.password)
+
+    def _patience(self) -> None:
+        """Let the next step last as long as this message still has. Raises TimeoutError when it has nothing left."""
+        if self._smtp.sock is not None:
+            self._smtp.sock.settimeout(_left(self._ends))
+
+    def _heard(self) -> tuple[int, str]:
+        self._patience()
+        return self._reply(*self._smtp.getreply())
 
     def _negotiate(self, mail: Mail) -> dict[str, str]:
         """MAIL, RCPT and DATA. Answers {address: reply} of the refused once the server waits for the content."""
@@ -151,7 +170,7 @@ class Session:
         smtp = self._smtp
         if smtp.has_extn("pipelining"):
             smtp.send("".join(line + "\r\n" for line in ahead).encode())
-            replies = [self._reply(*smtp.getreply()) for _ in ahead]
+            replies = [self._heard() for _ in ahead]
             if replies[-1][0] == 354 and any(code not in (250, 251) for code, _text in replies[:-1]):
                 smtp.send(b".\r\n")  # it waits for a content that has nowhere to go
                 smtp.getreply()
@@ -160,7 +179,7 @@ class Session:
             rest = ahead + rest
         for line in rest:
             smtp.send(line.encode() + b"\r\n")
-            yield self._reply(*smtp.getreply())
+            yield self._heard()
 
     def _reply(self, code: int, text: bytes) -> tuple[int, str]:
         shown = text.decode("utf-8", "replace").replace("\0", "\ufffd")[:_TEXT_LIMIT]
@@ -221,8 +240,15 @@ def _timed_out(error: Exception) -> bool:
     return isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError)
 
 
-def _dial(settings: Settings) -> smtplib.SMTP:
-    host, port, timeout = settings.host, settings.port, settings.timeout_s
+def _left(ends: float) -> float:
+    left = ends - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the message's time is over")
+    return left
+
+
+def _dial(settings: Settings, timeout: float) -> smtplib.SMTP:
+    host, port = settings.host, settings.port
     if settings.secure:
         return smtplib.SMTP_SSL(host, port, settings.helo, timeout=timeout, context=settings.ssl_context)
     return smtplib.SMTP(host, port, settings.helo, timeout=timeout)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from datetime import timedelta
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import update
@@ -12,19 +15,30 @@ from sqlalchemy import update
 from app.broker import Bell
 from app.config import Settings
 from app.core import pipeline, sweeps
-from app.core.deliveries import claims, event_claims, outcome, repair, send, status
+from app.core.channels import Channels
+from app.core.deliveries import claims, content, event_claims, outcome, repair, send, status
 from app.core.deliveries.outcome import Tried
+from app.core.deliveries.recorder import Recorder
 from app.core.deliveries.schedule import SCHEDULES, delay_after, schedule_for
 from app.core.outbox import Lane
 from app.core.pipeline import EventInput
 from app.core.runtime import Runtime
 from app.db import Purpose, system, tenant
 from app.errors import ConflictError, NotFoundError
-from app.models import Attempt, Delivery, Event, Tenant, WebhookAttempt, WebhookConfiguration
-from providers.contract import Accepted, Channel, DeliveryStatus, RetryableError, StatusUpdate
+from app.ids import new_id
+from app.models import Attempt, Delivery, DeliveryContent, Event, Tenant, WebhookAttempt, WebhookConfiguration
+from providers.contract import (
+    Accepted,
+    Channel,
+    DeliveryStatus,
+    OutboundMessage,
+    Result,
+    RetryableError,
+    StatusUpdate,
+)
 from tests.conftest import make_due, wait_until
 from tests.core.helpers import accept, add_endpoint, drain, keep_only, post_direct, rows_of
-from tests.servers.http import Answer, HttpReceiver
+from tests.servers.http import Answer, HttpReceiver, hang
 
 
 @pytest.fixture
@@ -335,3 +349,112 @@ def test_two_tenants_take_turns(runtime: Runtime, tenant_id: str) -> None:
     # then both were served
     assert not rows_of(runtime, tenant_id, Delivery, status="pending")
     assert not rows_of(runtime, other.id, Delivery, status="pending")
+
+
+class Scripted:
+    """A provider that does what a test says; `began` are the deliveries it was handed."""
+
+    name = "scripted"
+
+    def __init__(self, channel: Channel, act: Callable[[OutboundMessage], Accepted | Exception]) -> None:
+        self.channel = channel
+        self.began: list[str] = []
+        self._act = act
+
+    def send_batch(self, messages: Iterable[OutboundMessage], deadline: float) -> Iterator[Result]:
+        for message in messages:
+            self.began.append(message.delivery_id)
+            yield Result(message, self._act(message), datetime.now(UTC), 1.0)
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+
+def with_provider(runtime: Runtime, provider: Scripted) -> Runtime:
+    return replace(runtime, channels=Channels({provider.channel: [provider]}, {provider.channel: 1.0}))
+
+
+def test_a_row_that_breaks_its_batch_harms_only_itself_and_sends_nothing_in_a_loop(
+    runtime: Runtime, tenant_id: str
+) -> None:
+    # given a provider that breaks at one message, in the middle of a batch
+    def act(message: OutboundMessage) -> Accepted:
+        if message.delivery_id == poisoned:
+            raise OSError("broken")
+        return Accepted("id")
+
+    provider = Scripted(Channel.SMS, act)
+    house = with_provider(runtime, provider)
+    ids = [post_direct(house, tenant_id, Channel.SMS, f"+1500555000{n}", text="Words") for n in range(6)]
+    poisoned = ids[3]
+    # when the batch is sent, and what is due as often as its schedule has it
+    for _ in range(12 * len(SCHEDULES[Channel.SMS])):
+        send.deliver(house, Lane.TRANSACTIONAL)
+        make_due(runtime)
+    # then the others are sent once, and the one has failed after the tries of its schedule
+    found = {row.id: row for row in rows_of(runtime, tenant_id, Delivery)}
+    assert {row.status for row in found.values() if row.id != poisoned} == {"sent"}
+    assert (found[poisoned].status, found[poisoned].reason) == ("failed", "internal_error")
+    assert Counter(provider.began)[poisoned] == len(SCHEDULES[Channel.SMS]) + 1
+    assert {Counter(provider.began)[i] for i in ids if i != poisoned} == {1}
+
+
+def test_what_a_provider_did_not_begin_by_the_deadline_is_given_back_unharmed(runtime: Runtime, tenant_id: str) -> None:
+    class Lazy(Scripted):
+        def send_batch(self, messages: Iterable[OutboundMessage], deadline: float) -> Iterator[Result]:
+            return super().send_batch(list(messages)[:1], deadline)
+
+    house = with_provider(runtime, Lazy(Channel.SMS, lambda _: Accepted("id")))
+    ids = [post_direct(house, tenant_id, Channel.SMS, f"+1500555000{n}", text="Words") for n in range(3)]
+    send.deliver(house, Lane.TRANSACTIONAL)
+    found = {row.id: row for row in rows_of(runtime, tenant_id, Delivery)}
+    assert Counter((found[i].status, found[i].tries) for i in ids) == {("sent", 1): 1, ("pending", 0): 2}
+
+
+def test_a_result_that_the_database_refuses_is_kept_without_its_details_and_keeps_back_no_other(
+    runtime: Runtime, tenant_id: str
+) -> None:
+    first, second = (in_app(runtime, tenant_id, user) for user in ("one", "two"))
+    odd = Accepted("odd", detail={"bytes": 10**400})  # no JSON number of any database
+    results = [
+        Tried(claim(runtime, tenant_id, first), "in_app", odd),
+        Tried(claim(runtime, tenant_id, second), "in_app", Accepted("fine")),
+    ]
+    recorder = Recorder(runtime, tenant_id, threaded=False, until=time.monotonic() + 5)
+    for tried in results:
+        recorder.add(tried)
+    recorder.close()
+    assert {row.status for row in rows_of(runtime, tenant_id, Delivery)} == {"sent"}
+
+
+def test_a_failure_told_before_the_acceptance_is_on_record_stays(runtime: Runtime, tenant_id: str) -> None:
+    delivery_id = in_app(runtime, tenant_id)
+    claimed = claim(runtime, tenant_id, delivery_id)
+    status.apply(runtime, StatusUpdate(DeliveryStatus.FAILED, delivery_id=delivery_id, reason="twilio_30006"))
+    record(runtime, tenant_id, Tried(claimed, "twilio", Accepted("SM1")))
+    found = delivery(runtime, tenant_id, delivery_id)
+    assert (found.status, found.reason, found.provider_id) == ("failed", "twilio_30006", "SM1")
+    assert found.sent_at
+
+
+def test_a_channel_holds_half_of_a_lanes_threads_and_the_others_go_on(
+    runtime: Runtime, tenant_id: str, receiver: HttpReceiver, worker: object
+) -> None:
+    # given many events for a receiver that never answers
+    keep_only(runtime, tenant_id, "in_app")
+    receiver.default = hang()
+    add_endpoint(runtime, tenant_id, receiver.url("/"))
+    for number in range(20):
+        accept(runtime, tenant_id, EventInput("order.created", data={"n": number}, user_ids=("ada",)))
+    # then the bell has all of them while the receiver still hangs
+    wait_until(lambda: len(rows_of(runtime, tenant_id, Delivery, channel="in_app", status="delivered")) == 20)
+    assert not rows_of(runtime, tenant_id, Delivery, channel="webhook", status="delivered")
+
+
+def test_contents_too_large_for_one_statement_go_in_several(runtime: Runtime, tenant_id: str) -> None:
+    large = "\u4e2d" * 3_000_000
+    ids = [post_direct(runtime, tenant_id, Channel.IN_APP, "ada", title="t", text=large) for _ in range(1)]
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        made = {new_id(): {"text": large} for _ in range(4)}
+        content.keep(session, tenant_id, made, runtime.clock.now())
+    assert len(rows_of(runtime, tenant_id, DeliveryContent)) == 4 + len(ids)

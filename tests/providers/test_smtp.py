@@ -394,3 +394,14 @@ def test_the_default_context_verifies() -> None:
     context = Smtp("localhost", 25, sender=SENDER)._settings.ssl_context
 
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+def test_a_server_that_is_slow_at_every_step_has_one_timeout_for_the_whole_message() -> None:
+    # given a server each of whose answers comes in time, and all together too late
+    with SmtpServer() as server:
+        server.delay_s = 0.3
+        provider = smtp(server, timeout_s=0.7)
+        (result,) = send(provider, mail())
+        provider.close()
+    assert getattr(result.outcome, "code", repr(result.outcome)) == "timeout"
+    assert not server.ledger

@@ -72,6 +72,7 @@ class SmtpServer:
         self.refuse_sender: str | None = None
         self.refuse_data: str | None = None
         self.drop_at: list[str] = []
+        self.delay_s = 0.0  # before each answer to MAIL, RCPT and DATA
         self.host, self.port = host, 0
         self._user, self._password = user, password
         self._pipelining = pipelining
@@ -118,6 +119,7 @@ class SmtpServer:
         return ["250-PIPELINING", *responses] if self._pipelining else responses
 
     async def handle_MAIL(self, server: SMTP, session: Any, envelope: Any, address: str, options: list[str]) -> str:  # noqa: N802
+        await asyncio.sleep(self.delay_s)
         if self._dropped("mail", server):
             return "451 never read"
         if self.refuse_sender:
@@ -127,6 +129,7 @@ class SmtpServer:
         return "250 OK"
 
     async def handle_RCPT(self, server: SMTP, session: Any, envelope: Any, address: str, options: list[str]) -> str:  # noqa: N802
+        await asyncio.sleep(self.delay_s)
         if self._dropped("rcpt", server):
             return "451 never read"
         if address in self.refuse:
@@ -135,6 +138,7 @@ class SmtpServer:
         return "250 OK"
 
     async def handle_DATA(self, server: SMTP, session: Any, envelope: Any) -> str:  # noqa: N802
+        await asyncio.sleep(self.delay_s)
         if self._dropped("data", server):
             return "451 never read"
         if self.refuse_data:

@@ -27,7 +27,7 @@ BATCH = 100
 
 _COLUMNS = (
     "id, tenant_id, event_id, event_type, rule_id, configuration_id, user_id, channel, template, address,"
-    " attempt, tries, losses, trigger, lane, created_at"
+    " attempt, tries, turn, losses, trigger, lane, created_at"
 )
 _TAKE = (
     "UPDATE notification_logs SET status = 'sending', attempt = attempt + 1, tries = tries + 1,"
@@ -78,6 +78,7 @@ class Claim:
     address: str
     attempt: int
     tries: int
+    turn: int
     losses: int
     trigger: str
     lane: str

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from app import rows
 from app.core import webhooks
-from app.core.deliveries.claims import FIRST, RETRY, Claim
+from app.core.deliveries.claims import FIRST, RETRY, SUSPECT, Claim
 from app.core.deliveries.schedule import delay_after, schedule_for
 from app.core.runtime import Runtime
 from app.metrics import ATTEMPT_SECONDS, DELIVERIES
@@ -65,13 +65,18 @@ _ATTEMPT_SPEC = (
     ("delay", "double precision"),
     ("due_at", "text"),
 )
+# The provider's later word may overtake the record of its acceptance, which then changes nothing of what became of it.
+_WORSE = "coalesce(dropped_at, bounced_at, complained_at) IS NOT NULL"
 # Fenced by the attempt's number, not by the status: a late success must not be discarded because its lease ran out.
 _ACCEPTED = """
 UPDATE notification_logs SET
-  status = CASE WHEN notification_logs.status IN ({into_sent}) THEN r.status
+  status = CASE WHEN {worse} THEN notification_logs.status
+           WHEN notification_logs.status IN ({into_sent}) THEN r.status
            WHEN r.status = 'delivered' AND notification_logs.status = 'sent' THEN r.status
            ELSE notification_logs.status END,
-  reason = r.reason, error = NULL, lease_until = NULL, next_attempt_at = NULL, updated_at = {now},
+  reason = CASE WHEN {worse} THEN notification_logs.reason ELSE r.reason END,
+  error = CASE WHEN {worse} THEN notification_logs.error ELSE r.error END,
+  lease_until = NULL, next_attempt_at = NULL, updated_at = {now},
   provider = r.provider, provider_id = coalesce(r.provider_id, notification_logs.provider_id),
   sent_at = coalesce(notification_logs.sent_at, {now}),
   delivered_at = CASE WHEN r.status = 'delivered' THEN coalesce(notification_logs.delivered_at, {now})
@@ -107,6 +112,7 @@ class Tried:
     result: Accepted | Exception | None
     duration_ms: float = 0.0
     url: str = ""
+    alone: bool = False  # something broke in its batch: next time it is tried on its own
 
 
 def record(
@@ -114,7 +120,7 @@ def record(
 ) -> float | None:
     """Write the results of some claims of one tenant. Deliveries are fenced by attempt; attempts are always kept.
 
-    Returns the seconds until the soonest of them is due again, if any is.
+    Returns the seconds until the soonest of those that failed is due again, if any is.
     """
     now = runtime.clock.now()
     verdicts = [_verdict(item, runtime, chance, now) for item in tried]
@@ -128,7 +134,8 @@ def record(
     for verdict, item in zip(verdicts, tried, strict=True):
         DELIVERIES.labels(item.claim.channel, verdict["outcome"]).inc()
         ATTEMPT_SECONDS.labels(item.claim.channel, item.provider or "none").observe(item.duration_ms / 1000)
-    return min((verdict["delay"] for verdict in refused if "delay" in verdict), default=None)
+    again = [verdict["delay"] for verdict in refused if verdict["outcome"] == "retryable" and "delay" in verdict]
+    return min(again, default=None)
 
 
 def _write(
@@ -148,6 +155,7 @@ def _statement(template: str, table: str, spec: _Spec, postgres: bool) -> TextCl
     return text(
         template.format(
             rows=rows.source(spec, postgres),
+            worse=_WORSE,
             these=rows.these(table, postgres),
             now="now()" if postgres else ":now",
             due="now() + r.delay * interval '1 second'" if postgres else "r.due_at",
@@ -164,7 +172,7 @@ def _verdict(item: Tried, runtime: Runtime, chance: random.Random, now: datetime
         "attempt": claim.attempt,
         "provider": item.provider,
         "duration_ms": round(item.duration_ms, 3),
-        "turn": RETRY,
+        "turn": SUSPECT if item.alone else RETRY,
         "untried": 0,
     }
     if isinstance(result, Accepted):

@@ -28,6 +28,8 @@ def retry(session: Session, runtime: Runtime, tenant_id: str, delivery_id: str) 
         "tries": 0,
         "losses": 0,
         "turn": RETRY,
+        "dropped_at": None,
+        "bounced_at": None,
         "next_attempt_at": now,
         "updated_at": now,
     }

@@ -23,7 +23,7 @@ class Run:
         self.mark = limits.STEPS
         self.left = limits.OUTPUT
         self.partials = limits.PARTIALS
-        self.deadline = time.monotonic() + limits.RENDER_SECONDS
+        self.deadline = time.thread_time() + limits.RENDER_SECONDS
         self.locale = locale
         self.time_zone = time_zone
 
@@ -33,7 +33,7 @@ class Run:
             raise LimitError(f"The message would be longer than {limits.OUTPUT} characters")
         if self.steps < 0:
             raise LimitError(f"The template takes more than {limits.STEPS} steps with this data")
-        if time.monotonic() > self.deadline:
+        if time.thread_time() > self.deadline:
             raise LimitError(f"The template takes more than {limits.RENDER_SECONDS:g} seconds with this data")
         self.mark = self.steps - 200
 

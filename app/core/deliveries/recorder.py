@@ -1,0 +1,145 @@
+"""Results written as they come, whatever the database is doing meanwhile."""
+
+from __future__ import annotations
+
+import queue
+import random
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import structlog
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from app.core.deliveries import outcome
+from app.core.deliveries.outcome import Tried
+from app.core.outbox import Job, Lane
+from app.core.runtime import Runtime
+from app.db import tenant
+from providers.contract import Accepted
+
+log = structlog.get_logger()
+
+FLUSH_ROWS, FLUSH_SECONDS = 20, 0.05  # so that a kill doubles no more than that
+_LONGEST_PAUSE = 2.0
+_alarms: dict[Lane, float] = {}  # when this process will ring next for retries of a lane
+_alarms_lock = threading.Lock()
+
+
+class Recorder:
+    """Writes results as they come: every 50 ms or 20 rows, also while a provider keeps us waiting.
+
+    Not `threaded`, it writes them together when it is closed. `until` is the `time.monotonic()` up to which a database
+    that is away is tried again: what cannot be written before the lease ends will be sent a second time.
+    """
+
+    def __init__(self, runtime: Runtime, tenant_id: str, *, threaded: bool, until: float) -> None:
+        self._runtime = runtime
+        self._tenant_id = tenant_id
+        self._until = until
+        self._queue: queue.SimpleQueue[Tried | None] = queue.SimpleQueue()
+        self._kept: list[Tried] = []
+        self._thread = threading.Thread(target=self._run, name="recorder") if threaded else None
+        self._failure: Exception | None = None
+        if self._thread:
+            self._thread.start()
+
+    def add(self, tried: Tried) -> None:
+        """Have a result written soon."""
+        if self._thread:
+            self._queue.put(tried)
+        else:
+            self._kept.append(tried)
+
+    def close(self) -> None:
+        """Write what is left. Raises what kept results from being written."""
+        if self._thread:
+            self._queue.put(None)
+            self._thread.join()
+        elif self._kept:
+            self._write(self._kept)
+        if self._failure:
+            raise self._failure
+
+    def _run(self) -> None:
+        open_ = True
+        while open_:
+            batch, open_ = self._collect()
+            try:
+                if batch:
+                    self._write(batch)
+            except Exception as error:  # told to the caller in close()
+                self._failure = error
+
+    def _collect(self) -> tuple[list[Tried], bool]:
+        """Wait for a result, then for as many as come within the limits. False: there are no more."""
+        item = self._queue.get()
+        batch: list[Tried] = []
+        until = time.monotonic() + FLUSH_SECONDS
+        while item is not None:
+            batch.append(item)
+            patience = until - time.monotonic()
+            if len(batch) >= FLUSH_ROWS or patience <= 0:
+                return batch, True
+            try:
+                item = self._queue.get(timeout=patience)
+            except queue.Empty:
+                return batch, True
+        return batch, False
+
+    def _write(self, batch: Sequence[Tried]) -> None:
+        pause = 0.1
+        while True:
+            try:
+                soonest = self._record(batch)
+                break
+            except OperationalError as error:
+                if time.monotonic() + pause > self._until:
+                    raise
+                log.warning("record_retried", error=type(error.orig).__name__, rows=len(batch))
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            except SQLAlchemyError as error:
+                log.exception("record_refused", rows=len(batch))
+                self._write_singly(batch, error)
+                return
+        self._ring_when_due(soonest, Lane(batch[0].claim.lane))
+
+    def _write_singly(self, batch: Sequence[Tried], error: SQLAlchemyError) -> None:
+        """One result that the database refuses keeps back no other; its own is written without the details."""
+        if len(batch) > 1:
+            for item in batch:
+                self._write([item])
+            return
+        bare = _without_detail(batch[0])
+        if bare == batch[0]:
+            raise error
+        self._write([bare])
+
+    def _record(self, batch: Sequence[Tried]) -> float | None:
+        with self._runtime.db.transaction(tenant(self._tenant_id)) as session:
+            return outcome.record(session, self._runtime, self._tenant_id, batch, random.Random())
+
+    def _ring_when_due(self, soonest: float | None, lane: Lane) -> None:
+        """A retry that is due before the next sweep would wait for it; the row is the truth, this is only a bell."""
+        if soonest is None or soonest > self._runtime.settings.sweep_seconds:
+            return
+        now = time.monotonic()
+        with _alarms_lock:
+            if now < _alarms.get(lane, 0.0) <= now + soonest:
+                return
+            _alarms[lane] = now + soonest
+        timer = threading.Timer(soonest, self._runtime.bell.ring, (Job.DELIVER, lane))
+        timer.daemon = True
+        timer.start()
+
+
+def _without_detail(tried: Tried) -> Tried:
+    result = tried.result
+    if isinstance(result, Accepted):
+        return replace(tried, result=Accepted(status=result.status))
+    if result is not None and getattr(result, "detail", None):
+        result.detail = {}  # type: ignore[attr-defined]
+        return replace(tried, url="")
+    return tried
