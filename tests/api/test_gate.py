@@ -295,17 +295,28 @@ class TestLimits:
         assert client.post("/api/events", json={"eventType": "a.b"}, headers=auth).status_code == 202
         assert client.get("/api/events", headers=other_tenant(runtime)).status_code == 200
 
-    def test_an_address_that_fails_too_often_is_not_looked_up_any_more(self, client: Any, auth: dict[str, str]) -> None:
-        wrong = [client.get("/api/events", headers=bearer("tdg_live_" + "y" * 40)).status_code for _ in range(6)]
+    def test_an_address_that_fails_too_often_is_told_to_wait(self, client: Any, auth: dict[str, str]) -> None:
+        wrong = [client.get("/api/events", headers=bearer("tdg_live_" + "y" * 40)) for _ in range(6)]
 
-        assert wrong == [401, 401, 401, 401, 429, 429]
+        assert [answer.status_code for answer in wrong] == [401, 401, 401, 401, 429, 429]
+        assert int(wrong[5].headers["Retry-After"]) >= 1
 
-    def test_a_caller_that_was_just_here_is_not_locked_out_by_others(self, client: Any, auth: dict[str, str]) -> None:
+    def test_nobody_is_locked_out_by_others_at_the_same_address(
+        self, client: Any, auth: dict[str, str], ada: dict[str, str]
+    ) -> None:
+        for headers in ({}, bearer("tdg_live_" + "y" * 40), bearer("no.token.atall")):
+            for _ in range(6):
+                client.get("/api/events", headers=headers)
+
         assert client.get("/api/events", headers=auth).status_code == 200
-        for _ in range(6):
-            client.get("/api/events", headers=bearer("tdg_live_" + "y" * 40))
+        assert client.get("/api/notifications", headers=ada).status_code == 200
+        assert client.get("/").status_code == 200
 
-        assert client.get("/api/events", headers=auth).status_code == 200
+    def test_who_looks_at_pages_too_often_may_still_fail_to_log_in(self, client: Any) -> None:
+        pages = [client.get("/").status_code for _ in range(6)]
+
+        assert pages[4:] == [429, 429]
+        assert client.get("/api/events").status_code == 401
 
 
 def test_limits_go_on_without_redis(tmp_path: Path, sqlite_template: Path) -> None:

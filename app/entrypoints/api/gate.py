@@ -13,7 +13,7 @@ import structlog
 from flask import Flask, Response, g, request
 
 from app.entrypoints.api.common import Doors, doors
-from app.entrypoints.api.limits import Standing
+from app.entrypoints.api.limits import LOGIN, Standing
 from app.entrypoints.api.parsing import text_fault
 from app.entrypoints.api.problems import RateLimitedError
 from app.entrypoints.auth import Caller, credential_of
@@ -75,17 +75,14 @@ def _admit() -> None:
 
 
 def _authenticate(house: Doors) -> Caller:
-    """The caller. Failures are counted by address, and an address that failed too often is not looked up any more."""
+    """The caller. Only failures are counted, by address, so that nobody can lock out others who share it.
+
+    A wrong credential costs one look-up, however many came before.
+    """
     try:
-        credential = credential_of(request)
-        if known := house.authenticator.remembered(credential):
-            return known
-        _refuse_if(house.limiter.look("public", _address()))
-        return house.authenticator.caller(credential)
-    except RateLimitedError:
-        raise
+        return house.authenticator.caller(credential_of(request))
     except RequestError:
-        _count(house, "public", _address())
+        _count(house, LOGIN, _address())
         raise
 
 
@@ -104,12 +101,7 @@ def _address() -> str:
 def _count(house: Doors, group: str, identity: str) -> None:
     standing = house.limiter.hit(group, identity)
     g.rate = standing
-    _refuse_if(standing)
-
-
-def _refuse_if(standing: Standing) -> None:
     if standing.exceeded:
-        g.rate = standing
         raise RateLimitedError("Too many requests; see Retry-After.", standing.reset)
 
 

@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 from app.config import Settings
 
 GROUPS = ("write", "events", "send", "read", "public", "callbacks")
+LOGIN = "login"  # failed log-ins: the rate of "public", counted apart
 _SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
 _REDIS_AWAY_SECONDS = 5.0
 _BLOCKS = 200  # a process takes a 200th of a limit at a time
@@ -44,6 +45,7 @@ class RateLimiter:
 
     def __init__(self, settings: Settings, now: Callable[[], float] = time.time) -> None:
         self._rates = {group: _parsed(getattr(settings, f"rate_limit_{group}")) for group in GROUPS}
+        self._rates[LOGIN] = self._rates["public"]
         self._positions = _Positions()
         url = settings.redis_url
         self._redis = Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1) if url else None
@@ -60,13 +62,6 @@ class RateLimiter:
             end = self._shared_end(f"tidings:limit:{group}:{identity}:{window}", period, block)
             position = self._positions.lease(group, identity, window, block, end)
         return self._standing(amount, period, window, position, exceeded=position > amount)
-
-    def look(self, group: str, identity: str) -> Standing:
-        """How things stand as far as this process knows, without counting."""
-        amount, period = self._rates[group]
-        window = int(self._now() // period)
-        position = self._positions.last(group, identity, window)
-        return self._standing(amount, period, window, position, exceeded=position >= amount)
 
     def _standing(self, amount: int, period: int, window: int, position: int, *, exceeded: bool) -> Standing:
         reset = max(1, math.ceil((window + 1) * period - self._now()))
@@ -114,11 +109,6 @@ class _Positions:
             end = known.get(identity, (0, 0))[0] + block if end is None else end
             known[identity] = (end - block + 1, end)
             return end - block + 1
-
-    def last(self, group: str, identity: str, window: int) -> int:
-        """The last position that was given."""
-        with self._lock:
-            return self._of(group, window).get(identity, (0, 0))[0]
 
     def _of(self, group: str, window: int) -> dict[str, tuple[int, int]]:
         if self._windows.get(group) != window:
