@@ -1,0 +1,180 @@
+"""Gunicorn's threads, but only for requests that have arrived: a client that stalls holds none of them for long.
+
+    worker_class = PatientWorker        # in gunicorn's configuration
+
+The main loop gathers the head of each request (the request line and the headers) as it comes; a thread gets the
+connection when the head is whole. A head has ten seconds in all. The body is read by the thread: ten seconds of
+silence end it. So does a client that takes nothing of the answer, after some fifteen seconds (the kernel takes a
+little of it, and waits again). A slow line that moves is served, however long it takes. Nor does the main loop wait
+for a client that is told to go.
+
+Imports nothing but gunicorn, so that gunicorn's parent process may load it and stays small.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import struct
+import time
+from contextlib import suppress
+from functools import partial
+from itertools import takewhile
+from typing import Any
+
+from gunicorn import http
+from gunicorn.http.unreader import SocketUnreader
+from gunicorn.workers.gthread import ThreadWorker
+
+HEAD_SECONDS = 10.0
+SILENCE_SECONDS = 10
+TAKES_NOTHING_SECONDS = 5
+LEAVING_SECONDS = 2.0
+LONGEST_HEAD = 65_536
+_MOST_DRAINED = 65_536
+_END = b"\r\n\r\n"
+_PIECE = 16_384
+_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class PatientUnreader(SocketUnreader):  # type: ignore[misc]
+    """What gunicorn's parser reads from. Silence is the same to it as a client that has gone."""
+
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        """The next bytes of the body; none when the client is silent for too long."""
+        try:
+            return bytes(super().chunk(size_hint))
+        except BlockingIOError:  # what SO_RCVTIMEO comes out as
+            with suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RD)  # whoever reads on is at the end at once
+            return b""
+
+
+class _Head:
+    """What has come of a request so far, and until when it has to be whole (by time.monotonic)."""
+
+    __slots__ = ("begun", "due", "gone", "whole")
+
+    def __init__(self, begun: bytes) -> None:
+        self.begun = bytearray(begun)
+        self.due = time.monotonic() + HEAD_SECONDS
+        self.whole = _END in begun
+        self.gone = False
+
+    def take(self, piece: bytes) -> None:
+        """One more piece; an empty one means that there is no more."""
+        searched = max(0, len(self.begun) - len(_END))
+        self.begun += piece
+        self.whole = self.whole or self.begun.find(_END, searched) >= 0
+        self.gone = not piece
+
+
+class _Leaving:
+    """A connection that is answered and closed on our side, and until when its client may go on sending."""
+
+    __slots__ = ("drained", "due")
+
+    def __init__(self) -> None:
+        self.drained = 0
+        self.due = time.monotonic() + LEAVING_SECONDS
+
+
+class PatientWorker(ThreadWorker):  # type: ignore[misc]
+    """gunicorn's gthread worker with the patience described above. Without TLS of its own: that is a proxy's work."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # {connection: what it waits for}, the first due first: each dictionary has one patience.
+        self._heads: dict[Any, _Head] = {}
+        self._leaving: dict[Any, _Leaving] = {}
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Gunicorn has a connection, new or kept, on which a request begins. In the main loop."""
+        if self.cfg.is_ssl:
+            super().enqueue_req(conn)
+            return
+        if conn.parser is None:
+            conn.parser = http.get_parser(self.cfg, conn.sock, conn.client)
+            conn.parser.unreader = PatientUnreader(conn.sock)
+            for option, seconds in ((socket.SO_RCVTIMEO, SILENCE_SECONDS), (socket.SO_SNDTIMEO, TAKES_NOTHING_SECONDS)):
+                conn.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", seconds, 0))
+        conn.sock.setblocking(False)
+        self._heads[conn] = _Head(conn.parser.unreader.take_buffered())
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._hear, conn))
+        self._hear(conn, conn.sock)  # nearly always it is there already
+
+    def handle_request(self, req: Any, conn: Any) -> bool:
+        """Answer one request. In a thread. Who takes nothing of the answer is the same to us as who has gone."""
+        try:
+            return bool(super().handle_request(req, conn))
+        except BlockingIOError:  # what SO_SNDTIMEO comes out as
+            return False
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        """A request is answered. A connection that is not kept is closed without waiting for it in the main loop."""
+        if not fs.cancelled() and fs.exception() is None and fs.result():
+            super().finish_request(conn, fs)
+            return
+        try:
+            conn.sock.setblocking(False)
+            conn.sock.shutdown(socket.SHUT_WR)
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._drain, conn))
+        except (OSError, ValueError, KeyError):
+            self._drop(conn)
+        else:
+            self._leaving[conn] = _Leaving()
+
+    def murder_pending(self) -> None:
+        """Close what was waited for in vain. Gunicorn's main loop calls this every second."""
+        super().murder_pending()
+        now = time.monotonic()
+        early = 0.0 if self.alive else HEAD_SECONDS - LEAVING_SECONDS
+        for waiting, sooner in ((self._heads, early), (self._leaving, 0.0)):
+            for conn in list(takewhile(lambda conn: waiting[conn].due - sooner <= now, waiting)):  # noqa: B023
+                self._forget(conn)
+                self._drop(conn)
+
+    def _hear(self, conn: Any, _sock: Any) -> None:
+        """Something of a head has come, or the client has gone."""
+        head = self._heads[conn]
+        try:
+            head.take(conn.sock.recv(_PIECE))
+        except BlockingIOError:
+            pass
+        except OSError:
+            head.gone = True
+        if head.whole:
+            self._forget(conn)
+            conn.parser.unreader.unread(bytes(head.begun))
+            conn.data_ready = True
+            super().enqueue_req(conn)
+        elif head.gone or len(head.begun) > LONGEST_HEAD:
+            self._forget(conn)
+            if not head.gone:
+                with suppress(OSError):
+                    conn.sock.send(_TOO_LONG)
+            self._drop(conn)
+
+    def _drain(self, conn: Any, _sock: Any) -> None:
+        """What a client still sends that is told to go; closing at once could cost it the end of the answer."""
+        leaving = self._leaving[conn]
+        try:
+            piece = conn.sock.recv(_PIECE)
+        except BlockingIOError:
+            return
+        except OSError:
+            piece = b""
+        leaving.drained += len(piece)
+        if not piece or leaving.drained > _MOST_DRAINED:
+            self._forget(conn)
+            self._drop(conn)
+
+    def _forget(self, conn: Any) -> None:
+        with suppress(OSError, KeyError, ValueError):
+            self.poller.unregister(conn.sock)
+        self._heads.pop(conn, None)
+        self._leaving.pop(conn, None)
+
+    def _drop(self, conn: Any) -> None:
+        self.nr_conns -= 1
+        conn.close()
