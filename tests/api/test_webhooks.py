@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -93,6 +95,32 @@ def test_a_refusal_is_an_answer_too(client: Any, auth: dict[str, str], receiver:
     assert answer.status_code == 200, answer.json
     assert (answer.json["statusCode"], answer.json["status"], answer.json["number"]) == (500, "failed", 1)
     assert answer.json["responseBody"] == "broken"
+
+
+def test_receivers_that_hang_hold_a_quarter_of_the_threads_and_no_more(
+    app: Any, auth: dict[str, str], receiver: HttpReceiver
+) -> None:
+    # given a receiver that answers when it is told to, and as many tests as may wait for it
+    path = f"{PATH}/{add(app.test_client(), auth, receiver.url('/hook'))['id']}/test"
+    free = threading.Event()
+    receiver.on("/hook", lambda _: Answer(200) if free.wait(30) else Answer(500))
+    with ThreadPoolExecutor(2) as pool:  # WEB_THREADS is 8
+        try:
+            waiting = [pool.submit(lambda: app.test_client().post(path, headers=auth)) for _ in range(2)]
+            receiver.wait_for(2)
+            # when one more comes, or a person's test
+            more = app.test_client().post(path, headers=auth | {"Idempotency-Key": "one more"})
+            person = app.test_client().post("/api/notifications/test?userId=ada", json={}, headers=auth)
+        finally:
+            free.set()
+        answered = [one.result().status_code for one in waiting]
+    # then it is told to come again, and may
+    assert (more.status_code, more.json["code"]) == (503, "busy")
+    assert int(more.headers["Retry-After"]) >= 1
+    assert person.status_code == 503
+    assert answered == [200, 200]
+    again = app.test_client().post(path, headers=auth | {"Idempotency-Key": "one more"})
+    assert again.status_code == 200
 
 
 def test_trying_what_is_not_there_is_not_found(client: Any, auth: dict[str, str]) -> None:

@@ -23,6 +23,7 @@ from app.entrypoints.api import (
 )
 from app.entrypoints.api.common import EXTENSION, ApiBlueprint, Doors
 from app.entrypoints.api.limits import RateLimiter
+from app.entrypoints.api.waiting import Waiting
 from app.entrypoints.auth import Authenticator
 
 BLUEPRINTS: tuple[ApiBlueprint, ...] = (
@@ -45,7 +46,7 @@ BLUEPRINTS: tuple[ApiBlueprint, ...] = (
 def install(app: Flask, runtime: Runtime) -> Doors:
     """Put the gate, the faults, the document and every resource into `app`."""
     authenticator = Authenticator(runtime.db, runtime.vault, runtime.clock)
-    doors = Doors(runtime, authenticator, RateLimiter(runtime.settings), {})
+    doors = Doors(runtime, authenticator, RateLimiter(runtime.settings), {}, Waiting(runtime.settings.web_threads))
     app.extensions[EXTENSION] = doors
     app.url_map.converters["user_id"] = recipients.UserIdConverter
     problems.install(app)

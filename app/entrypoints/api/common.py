@@ -43,6 +43,7 @@ from app.entrypoints.api import once
 from app.entrypoints.api.limits import RateLimiter
 from app.entrypoints.api.parsing import Parser
 from app.entrypoints.api.schemas import ApiSchema, secrets_of
+from app.entrypoints.api.waiting import Waiting
 from app.entrypoints.auth import Authenticator, Caller
 from app.errors import ForbiddenError, RequestError
 from app.models import Base
@@ -76,6 +77,7 @@ class Doors:
     authenticator: Authenticator
     limiter: RateLimiter
     access: dict[str, Access]
+    waiting: Waiting
 
 
 def doors() -> Doors:

@@ -9,7 +9,7 @@ from marshmallow import fields
 from app.core import greetings, inbox
 from app.core.deliveries import records, send
 from app.db import tenant
-from app.entrypoints.api.common import ApiBlueprint, caller, person_of, runtime, transaction
+from app.entrypoints.api.common import ApiBlueprint, caller, doors, person_of, runtime, transaction
 from app.entrypoints.api.deliveries import DeliveriesOut
 from app.entrypoints.api.schemas import ApiSchema, PageQuery, PersonQuery, Time, channel, choice, cursor, many, page_of
 from app.entrypoints.api.schemas import user_id as user_id_field
@@ -136,8 +136,9 @@ def send_test(query: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     user_id, _ = person_of(query)
     who, parts = caller(), runtime()
     wanted = [Channel(name) for name in data["channels"]]
-    with transaction(scope=tenant(who.tenant_id)) as session:  # a person's own scope shows no rules
-        ids = greetings.write(session, parts, who.tenant_id, user_id, wanted, test=who.test)
-    send.send_now(parts, who.tenant_id, ids)
+    with doors().waiting.place():
+        with transaction(scope=tenant(who.tenant_id)) as session:  # a person's own scope shows no rules
+            ids = greetings.write(session, parts, who.tenant_id, user_id, wanted, test=who.test)
+        send.send_now(parts, who.tenant_id, ids)
     with transaction(read_only=True, scope=tenant(who.tenant_id)) as session:
         return {"deliveries": records.these(session, who.tenant_id, ids)}

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
-from app.errors import ConflictError, InvalidError, RequestError, UnauthorizedError
+from app.errors import InvalidError, RequestError, UnauthorizedError
 
 MEDIA_TYPE = "application/problem+json"
 _CODES = {
@@ -93,8 +93,8 @@ def _refused(error: RequestError) -> Response:
     headers = {}
     if isinstance(error, UnauthorizedError):
         headers["WWW-Authenticate"] = 'Bearer realm="tidings"'
-    if isinstance(error, ConflictError | RateLimitedError) and error.retry_after is not None:
-        headers["Retry-After"] = str(error.retry_after)
+    if (seconds := getattr(error, "retry_after", None)) is not None:
+        headers["Retry-After"] = str(seconds)
     fields = error.fields if isinstance(error, InvalidError) else None
     return problem(error.status, error.code, error.detail, errors=fields, headers=headers)
 

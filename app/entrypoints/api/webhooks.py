@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.core import trials, webhooks
 from app.core.channels import reachable_ranges
-from app.entrypoints.api.common import ApiBlueprint, caller, deleted, runtime, shown_once, transaction
+from app.entrypoints.api.common import ApiBlueprint, caller, deleted, doors, runtime, shown_once, transaction
 from app.entrypoints.api.schemas import (
     ApiSchema,
     JsonObject,
@@ -200,7 +200,8 @@ def list_logs(query: dict[str, Any], configuration_id: str) -> Page[WebhookAttem
 @blp.creates(200, TrialOut, in_transaction=False)
 def test_configuration(data: dict[str, Any], configuration_id: str) -> dict[str, Any]:
     """Send a test event at once, also to a disabled configuration, and answer with what its server said."""
-    return trials.try_webhook(runtime(), caller().tenant_id, configuration_id, data["event_type"])
+    with doors().waiting.place():
+        return trials.try_webhook(runtime(), caller().tenant_id, configuration_id, data["event_type"])
 
 
 def _shown(found: WebhookConfiguration) -> dict[str, Any]:
