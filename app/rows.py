@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, Double, Integer, Table, TextClause, text
+from sqlalchemy import JSON, Boolean, Double, Integer, Row, Table, TextClause, TextualSelect, text
 from sqlalchemy.orm import Session
 
 from app.models.base import Id, TenantOwned, Utc, utc_text
@@ -121,3 +121,33 @@ def source(spec: Iterable[tuple[str, str]], postgres: bool) -> str:
         return f"jsonb_to_recordset(CAST(:rows AS jsonb)) AS r({columns})"
     columns = ", ".join(f"json_extract(value, '$.{name}') AS {name}" for name, _ in spec)
     return f"(SELECT {columns} FROM json_each(:rows)) AS r"
+
+
+def of_people(
+    session: Session, model: type[TenantOwned], names: Sequence[str], tenant_id: str, user_ids: Iterable[str]
+) -> Sequence[Row[Any]]:
+    """Columns of a tenant's rows about these people, in one statement that finds each person by the index.
+
+    `IN` would do, but for tables that were not analysed yet: there PostgreSQL reads all of the tenant's people.
+    """
+    postgres = is_postgres(session)
+    statement = _people_statement(model.__table__, tuple(names), postgres)
+    people = list(user_ids)
+    return session.execute(statement, {"tenant": tenant_id, "people": people if postgres else dumps(people)}).all()
+
+
+@lru_cache(maxsize=16)
+def _people_statement(table: Table, names: tuple[str, ...], postgres: bool) -> TextClause | TextualSelect:
+    columns = ", ".join(names)
+    if postgres:  # OFFSET 0 keeps the planner from turning the look-ups into a join
+        found = (
+            "SELECT found.* FROM unnest(CAST(:people AS text[])) AS asked(user_id)"
+            f" CROSS JOIN LATERAL (SELECT {columns}"
+            f" FROM {table.name} WHERE tenant_id = :tenant AND user_id = asked.user_id OFFSET 0) AS found"
+        )
+    else:
+        found = (
+            f"SELECT {columns} FROM {table.name} WHERE tenant_id = :tenant"
+            " AND user_id IN (SELECT value FROM json_each(:people))"
+        )
+    return text(found).columns(*(table.c[name] for name in names))

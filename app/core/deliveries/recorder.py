@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import random
 import threading
 import time
@@ -38,55 +37,48 @@ class Recorder:
         self._runtime = runtime
         self._tenant_id = tenant_id
         self._until = until
-        self._queue: queue.SimpleQueue[Tried | None] = queue.SimpleQueue()
-        self._kept: list[Tried] = []
-        self._thread = threading.Thread(target=self._run, name="recorder") if threaded else None
+        self._results: list[Tried] = []
+        self._lock = threading.Lock()
+        self._full = threading.Event()
+        self._closing = False
         self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="recorder") if threaded else None
         if self._thread:
             self._thread.start()
 
     def add(self, tried: Tried) -> None:
-        """Have a result written soon."""
-        if self._thread:
-            self._queue.put(tried)
-        else:
-            self._kept.append(tried)
+        """Have a result written soon. The writer is woken for a batch, not for each."""
+        with self._lock:
+            self._results.append(tried)
+            if len(self._results) >= FLUSH_ROWS:
+                self._full.set()
 
     def close(self) -> None:
         """Write what is left. Raises what kept results from being written."""
+        self._closing = True
+        self._full.set()
         if self._thread:
-            self._queue.put(None)
             self._thread.join()
-        elif self._kept:
-            self._write(self._kept)
+        else:
+            self._flush()
         if self._failure:
             raise self._failure
 
     def _run(self) -> None:
-        open_ = True
-        while open_:
-            batch, open_ = self._collect()
-            try:
-                if batch:
-                    self._write(batch)
-            except Exception as error:  # told to the caller in close()
-                self._failure = error
+        while not self._closing:
+            self._full.wait(FLUSH_SECONDS)
+            self._full.clear()
+            self._flush()
+        self._flush()
 
-    def _collect(self) -> tuple[list[Tried], bool]:
-        """Wait for a result, then for as many as come within the limits. False: there are no more."""
-        item = self._queue.get()
-        batch: list[Tried] = []
-        until = time.monotonic() + FLUSH_SECONDS
-        while item is not None:
-            batch.append(item)
-            patience = until - time.monotonic()
-            if len(batch) >= FLUSH_ROWS or patience <= 0:
-                return batch, True
-            try:
-                item = self._queue.get(timeout=patience)
-            except queue.Empty:
-                return batch, True
-        return batch, False
+    def _flush(self) -> None:
+        with self._lock:
+            batch, self._results = self._results, []
+        try:
+            if batch:
+                self._write(batch)
+        except Exception as error:  # told to the caller in close()
+            self._failure = error
 
     def _write(self, batch: Sequence[Tried]) -> None:
         pause = 0.1
