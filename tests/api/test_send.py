@@ -31,6 +31,24 @@ def parts_of(runtime: Runtime, delivery_id: str) -> dict[str, Any]:
         return session.execute(query).scalar_one()
 
 
+def test_content_for_many_addresses_is_bounded(client: Any, auth: dict[str, str]) -> None:
+    # given a file of 2 MB, and text of 60 kB
+    file = {"filename": "a.pdf", "content": base64.b64encode(bytes(2_000_000)).decode()}
+    mail = {"subject": "s", "text": "t", "attachments": [file]}
+    many = [f"ada{n}@example.com" for n in range(1000)]
+
+    # when it goes to a hundred addresses at once
+    refused = client.post("/api/send/email", json=mail | {"to": many[:100]}, headers=auth)
+    long = client.post("/api/send/email", json={"to": many, "subject": "s", "text": "t" * 60_000}, headers=auth)
+    few = client.post("/api/send/email", json=mail | {"to": many[:3]}, headers=auth)
+
+    # then that is refused by name, and to a few it is not
+    assert (refused.status_code, [e["field"] for e in refused.json["errors"]]) == (422, ["attachments"])
+    assert (long.status_code, [e["field"] for e in long.json["errors"]]) == (422, ["to"])
+    assert few.status_code == 202
+    assert len(client.get("/api/deliveries", headers=auth).json["items"]) == 3
+
+
 def test_each_address_gets_one_and_copies_ride_on_the_first(
     client: Any, auth: dict[str, str], runtime: Runtime
 ) -> None:

@@ -14,7 +14,7 @@ from app.entrypoints.api.common import ApiBlueprint, caller, runtime
 from app.entrypoints.api.deliveries import DeliveriesOut
 from app.entrypoints.api.schemas import ApiSchema, choice, event_type, user_id
 from app.entrypoints.api.schemas import text as words
-from app.entrypoints.api.send_fields import MAX_TO, Attachments, Headers, Link, Mailbox, OneOrMany, Phone, TargetUrl
+from app.entrypoints.api.send_fields import MAX_COPIED, MAX_TO, Attachments, Headers, Link, Mailbox, OneOrMany, Phone, TargetUrl
 from providers.contract import Channel
 
 MAX_TEXT = 1_000_000
@@ -53,6 +53,15 @@ class EmailIn(SendIn):
     def _has_words(self, data: dict[str, Any], **_kwargs: Any) -> None:
         if not data.get("text") and not data.get("html"):
             raise ValidationError("is required, unless html is there", "text")
+
+    @validates_schema
+    def _is_storable(self, data: dict[str, Any], **_kwargs: Any) -> None:
+        files = sum(len(file["content"]) for file in data.get("attachments", ()))
+        size = files + sum(len(data.get(name, "").encode()) for name in ("text", "html"))
+        copies = len(data["to"])
+        if size * copies > MAX_COPIED:
+            why = f"make {size * copies} bytes for {copies} addresses, more than {MAX_COPIED}: send to fewer at once"
+            raise ValidationError(why, "attachments" if files else "to")
 
     @post_load
     def as_send(self, data: dict[str, Any], **_kwargs: Any) -> pipeline.DirectSend:

@@ -24,6 +24,8 @@ MAX_TO = 1_000
 MAX_HEADERS = 50
 MAX_ATTACHMENTS = 20
 MAX_LINK = 2_048
+MAX_COPIED = 52_428_800
+"""Most bytes of content in one direct send, times its addresses: each address gets a stored copy of its own."""
 _FILE_NAME = re.compile(r"[^\x00-\x1f\x7f/\\]{1,255}")
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}")
 _CONTENT_ID = re.compile(r"[!-~]{1,200}")
