@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -34,6 +35,11 @@ _DETAILS = {
     415: "The body must be JSON (Content-Type: application/json).",
 }
 _DATABASE_RETRY_SECONDS = 5
+# PostgreSQL's classes of SQLSTATE: connection, transaction rollback (deadlock), resources, locks, shutdown.
+_PASSING_CLASSES = frozenset({"08", "40", "53", "55", "57"})
+_PASSING_CODES = frozenset(
+    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+)
 
 log = structlog.get_logger()
 
@@ -111,12 +117,24 @@ def _http(error: HTTPException) -> Response:
 
 
 def _database(error: DBAPIError | PoolTimeout) -> Response:
-    """Locked, away or out of connections: later may be better. Anything else is our bug."""
-    if not isinstance(error, OperationalError | PoolTimeout) and not getattr(error, "connection_invalidated", False):
+    """Locked, away, full or out of connections: later may be better. Anything else is refused for good: our bug."""
+    if isinstance(error, DBAPIError) and not _may_pass(error):
         return _unexpected(error)
     log.error("database_unavailable", error=type(getattr(error, "orig", None) or error).__name__, exc_info=error)
     headers = {"Retry-After": str(_DATABASE_RETRY_SECONDS)}
     return problem(503, "database_unavailable", "The database does not answer just now.", headers=headers)
+
+
+def _may_pass(error: DBAPIError) -> bool:
+    """Whether the fault lies with the state of the database and not with what it was asked."""
+    sqlstate, code = getattr(error.orig, "sqlstate", None), getattr(error.orig, "sqlite_errorcode", None)
+    if error.connection_invalidated:
+        return True
+    if isinstance(sqlstate, str):
+        return sqlstate[:2] in _PASSING_CLASSES
+    if isinstance(code, int):
+        return code & 0xFF in _PASSING_CODES  # the rest are details of these
+    return isinstance(error, OperationalError)  # no word from the database itself: it was not reached
 
 
 def _unexpected(error: Exception) -> Response:

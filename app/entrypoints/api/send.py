@@ -14,7 +14,17 @@ from app.entrypoints.api.common import ApiBlueprint, caller, runtime
 from app.entrypoints.api.deliveries import DeliveriesOut
 from app.entrypoints.api.schemas import ApiSchema, choice, event_type, user_id
 from app.entrypoints.api.schemas import text as words
-from app.entrypoints.api.send_fields import MAX_COPIED, MAX_TO, Attachments, Headers, Link, Mailbox, OneOrMany, Phone, TargetUrl
+from app.entrypoints.api.send_fields import (
+    MAX_COPIED,
+    MAX_TO,
+    Attachments,
+    Headers,
+    Link,
+    Mailbox,
+    OneOrMany,
+    Phone,
+    TargetUrl,
+)
 from providers.contract import Channel
 
 MAX_TEXT = 1_000_000
