@@ -29,6 +29,12 @@ class InvalidError(RequestError):
         self.fields = dict(fields)
 
 
+def refuse(faults: Mapping[str, str]) -> None:
+    """Raise InvalidError for these faults, if there are any."""
+    if faults:
+        raise InvalidError(faults)
+
+
 class NotFoundError(RequestError):
     """There is no such thing, or it is not yours."""
 

@@ -7,7 +7,7 @@ service of the tenant signed with one of the tenant's signing keys.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from app.clock import Clock
 from app.core import rules
 from app.crypto import Vault, VaultError, digest_of, random_text
-from app.errors import ConflictError, InvalidError, NotFoundError, UnauthorizedError
+from app.errors import ConflictError, InvalidError, NotFoundError, UnauthorizedError, refuse
 from app.ids import is_id
 from app.models import ApiKey, SigningKey, Tenant
 from app.paging import Cursor, Page, page
@@ -62,11 +62,7 @@ def create_api_key(
     secret: str | None = None,
 ) -> tuple[ApiKey, str]:
     """A new API key and its plaintext (`tdg_live_…`), which nobody can read again. Raises InvalidError."""
-    wrong = [scope for scope in scopes if scope not in SCOPES]
-    if wrong or not scopes:
-        raise InvalidError({"scopes": f"{wrong[0]!r} is not a scope" if wrong else "names no scope"})
-    if expires_at is not None and expires_at <= clock.now():
-        raise InvalidError({"expiresAt": "lies in the past"})
+    refuse(api_key_faults(clock, {"scopes": scopes, "expires_at": expires_at}))
     plain = secret or f"tdg_{kind}_{random_text(_SECRET_LENGTH)}"
     key = ApiKey(
         tenant_id=tenant_id,
@@ -81,6 +77,19 @@ def create_api_key(
     session.add(key)
     session.flush()
     return key, plain
+
+
+def api_key_faults(clock: Clock, fields: Mapping[str, Any]) -> dict[str, str]:
+    """What is wrong with those of an API key's fields that are there: {path: why}."""
+    found: dict[str, str] = {}
+    scopes, expires_at = fields.get("scopes"), fields.get("expires_at")
+    if scopes is not None:
+        wrong = [scope for scope in scopes if scope is not None and scope not in SCOPES]
+        if wrong or not scopes:
+            found["scopes"] = f"{wrong[0]!r} is not a scope" if wrong else "names no scope"
+    if expires_at is not None and expires_at <= clock.now():
+        found["expiresAt"] = "lies in the past"
+    return found
 
 
 def find_api_key(session: Session, clock: Clock, secret: str) -> ApiKey | None:
@@ -139,12 +148,9 @@ def create_signing_key(
     HS256: a secret is made, and returned this once. EdDSA: the caller keeps the private key and gives the public
     one (Ed25519, PEM); nothing is returned. Raises InvalidError.
     """
-    if algorithm not in ALGORITHMS:
-        raise InvalidError({"algorithm": f"is none of {', '.join(ALGORITHMS)}"})
-    if algorithm == "HS256" and public_key is not None:
-        raise InvalidError({"publicKey": "is only for EdDSA; for HS256 a secret is made"})
+    refuse(signing_key_faults({"algorithm": algorithm, "public_key": public_key}))
     secret = random_text(_SECRET_LENGTH) if algorithm == "HS256" else None
-    material = secret or _ed25519_pem(public_key)
+    material = secret or str(public_key)
     key = SigningKey(
         tenant_id=tenant_id, name=name, algorithm=algorithm, material=vault.seal(material), created_at=clock.now()
     )
@@ -153,16 +159,27 @@ def create_signing_key(
     return key, secret
 
 
-def _ed25519_pem(public_key: str | None) -> str:
-    if not public_key:
-        raise InvalidError({"publicKey": "is needed for EdDSA"})
+def signing_key_faults(fields: Mapping[str, Any]) -> dict[str, str]:
+    """What is wrong with those of a signing key's fields that are there: {path: why}."""
+    algorithm, public_key = fields.get("algorithm"), fields.get("public_key")
+    if algorithm is not None and algorithm not in ALGORITHMS:
+        return {"algorithm": f"is none of {', '.join(ALGORITHMS)}"}
+    fault = None
+    if algorithm == "HS256" and public_key is not None:
+        fault = "is only for EdDSA; for HS256 a secret is made"
+    elif algorithm == "EdDSA" and not public_key:
+        fault = "is needed for EdDSA"
+    elif public_key is not None:
+        fault = _pem_fault(public_key)
+    return {"publicKey": fault} if fault else {}
+
+
+def _pem_fault(public_key: str) -> str | None:
     try:
         loaded = load_pem_public_key(public_key.encode())
     except (ValueError, UnsupportedAlgorithm):
-        raise InvalidError({"publicKey": "is not a public key in PEM"}) from None
-    if not isinstance(loaded, Ed25519PublicKey):
-        raise InvalidError({"publicKey": "is not an Ed25519 key"})
-    return public_key
+        return "is not a public key in PEM"
+    return None if isinstance(loaded, Ed25519PublicKey) else "is not an Ed25519 key"
 
 
 def list_signing_keys(session: Session, tenant_id: str, cursor: Cursor) -> Page[SigningKey]:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app import rows
 from app.clock import Clock
 from app.core.names import CATEGORY_FORM, is_category
-from app.errors import ConflictError, InvalidError, NotFoundError
+from app.errors import ConflictError, InvalidError, NotFoundError, refuse
 from app.ids import new_id
 from app.models import Preference, Rule, Tenant
 
@@ -63,11 +63,10 @@ class Choices:
 
 def load(session: Session, tenant_id: str, user_ids: Iterable[str]) -> Choices:
     """The choices of these people: one query for all of them, one for the defaults."""
-    columns = (Preference.user_id, Preference.category, Preference.channel, Preference.enabled)
-    query = select(*columns).where(Preference.tenant_id == tenant_id, Preference.user_id.in_(list(user_ids)))
+    names = ("user_id", "category", "channel", "enabled")
     people: dict[str, dict[tuple[str, str], bool]] = {}
-    for user_id, category, channel, enabled in session.execute(query):
-        people.setdefault(user_id, {})[category, channel] = enabled
+    for row in rows.of_people(session, Preference, names, tenant_id, user_ids):
+        people.setdefault(row.user_id, {})[row.category, row.channel] = row.enabled
     return Choices(people, _flat(defaults(session, tenant_id)))
 
 
@@ -163,17 +162,22 @@ def _flat(found: Mapping[str, Mapping[str, bool]]) -> Wishes:
 
 
 def _checked(items: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], bool | None]:
-    faults: dict[str, str] = {}
-    if len(items) > MAX_ITEMS:
-        raise InvalidError({"items": f"holds more than {MAX_ITEMS} items"})
-    for index, item in enumerate(items):
-        if item["category"] != ALL and not is_category(item["category"]):
-            faults[f"items.{index}.category"] = f'is neither "{ALL}" nor {CATEGORY_FORM}'
-        if item["channel"] not in CHANNELS:
-            faults[f"items.{index}.channel"] = CHANNEL_FAULT
-    if faults:
-        raise InvalidError(faults)
+    refuse(faults(items))
     return {(item["category"], item["channel"]): item["enabled"] for item in items}
+
+
+def faults(items: Sequence[Mapping[str, Any] | None]) -> dict[str, str]:
+    """What is wrong with those fields of the items that are there: {`items.<index>.<field>`: why}."""
+    if len(items) > MAX_ITEMS:
+        return {"items": f"holds more than {MAX_ITEMS} items"}
+    found: dict[str, str] = {}
+    for index, item in enumerate(items):
+        given = item or {}
+        if given.get("category", ALL) != ALL and not is_category(given["category"]):
+            found[f"items.{index}.category"] = f'is neither "{ALL}" nor {CATEGORY_FORM}'
+        if given.get("channel", CHANNELS[0]) not in CHANNELS:
+            found[f"items.{index}.channel"] = CHANNEL_FAULT
+    return found
 
 
 def _choice(tenant_id: str, user_id: str, category: str, channel: str) -> tuple[Any, ...]:

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from app import rows
 from app.clock import Clock
-from app.errors import InvalidError, NotFoundError
+from app.errors import NotFoundError, refuse
 from app.ids import new_id
 from app.models import Recipient
 from app.paging import Cursor, Page, page
@@ -50,10 +50,8 @@ class Person:
 
 def load(session: Session, tenant_id: str, user_ids: Iterable[str]) -> dict[str, Person]:
     """These people by user id, in one query; who is not known is absent."""
-    table = Recipient.__table__.c
-    query = select(table.user_id, *(table[name] for name in _OPTIONAL))
-    query = query.where(table.tenant_id == tenant_id, table.user_id.in_(list(user_ids)))
-    return {row.user_id: Person(*row) for row in session.execute(query)}
+    found = rows.of_people(session, Recipient, ("user_id", *_OPTIONAL), tenant_id, user_ids)
+    return {row.user_id: Person(*row) for row in found}
 
 
 def get(session: Session, tenant_id: str, user_id: str) -> Recipient:
@@ -99,16 +97,25 @@ def upsert(session: Session, clock: Clock, tenant_id: str, people: Sequence[Mapp
 
 def checked(fields: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     """The same fields in one spelling. Raises InvalidError with `path` before each camelCase field name."""
+    clean, found = _judged(fields)
+    refuse({path + name: why for name, why in found.items()})
+    return clean
+
+
+def faults(fields: Mapping[str, Any]) -> dict[str, str]:
+    """What is wrong with these fields: {camelCase name: why}."""
+    return _judged(fields)[1]
+
+
+def _judged(fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     clean: dict[str, Any] = {}
-    faults: dict[str, str] = {}
+    found: dict[str, str] = {}
     for name, value in fields.items():
         try:
             clean[name] = None if value is None and name != "user_id" else _checked(name, value)
         except ValueError as error:
-            faults[path + _API_NAMES.get(name, name)] = str(error)
-    if faults:
-        raise InvalidError(faults)
-    return clean
+            found[_API_NAMES.get(name, name)] = str(error)
+    return clean, found
 
 
 def _checked(name: str, value: Any) -> Any:

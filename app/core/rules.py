@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from app.clock import Clock
 from app.core import recipients, webhooks
 from app.core.conditions import Condition, ConditionError, compile_condition, usable_condition
 from app.core.names import CATEGORY_FORM, is_category, is_pattern, is_template_key, matches
-from app.errors import InvalidError, NotFoundError
+from app.errors import NotFoundError, refuse
 from app.ids import is_id, new_id
 from app.models import Rule
 from app.paging import Cursor, Page, page
@@ -143,7 +143,8 @@ def _condition(text: str | None) -> Condition | None:
 
 def _checked(session: Session, tenant_id: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     """All columns that a caller may set, in order, or InvalidError."""
-    clean = {
+    refuse(faults(session, tenant_id, fields))
+    return {
         "name": fields.get("name") or fields["event_type"],
         "event_type": fields["event_type"],
         "condition": fields.get("condition") or None,
@@ -151,54 +152,77 @@ def _checked(session: Session, tenant_id: str, fields: Mapping[str, Any]) -> dic
         "enabled": fields.get("enabled") is not False,
         "category": fields.get("category") or "general",
         "critical": fields.get("critical") is True,
+        "actions": [
+            {_STORED.get(name, name): value for name, value in action.items() if value is not None}
+            for action in fields["actions"]
+        ],
     }
-    faults = {
-        "name": _fault(len(clean["name"]) <= MAX_NAME, f"is longer than {MAX_NAME} characters"),
-        "eventType": _fault(is_pattern(clean["event_type"]), "is not one such as order.created, order.* or *"),
-        "condition": _condition_fault(clean["condition"]),
-        "priority": _fault(abs(clean["priority"]) <= MAX_PRIORITY, f"is beyond {MAX_PRIORITY}"),
-        "category": _fault(is_category(clean["category"]), f"is not {CATEGORY_FORM}"),
-        "actions": _fault(1 <= len(fields["actions"]) <= MAX_ACTIONS, f"must be 1 to {MAX_ACTIONS}"),
-    }
-    actions = fields["actions"][:MAX_ACTIONS]
-    known = _configurations(session, tenant_id, actions)
-    for index, action in enumerate(actions):
-        faults |= {f"actions.{index}.{name}": fault for name, fault in _action_faults(action, known).items()}
-    if found := {path: fault for path, fault in faults.items() if fault}:
-        raise InvalidError(found)
-    clean["actions"] = [
-        {_STORED.get(name, name): value for name, value in action.items() if value is not None} for action in actions
-    ]
-    return clean
 
 
-def _configurations(session: Session, tenant_id: str, actions: Sequence[Mapping[str, Any]]) -> set[str]:
-    wanted = [str(action["configuration_id"]) for action in actions if action.get("configuration_id")]
+def faults(session: Session, tenant_id: str, fields: Mapping[str, Any]) -> dict[str, str]:
+    """What is wrong with those fields that are there: {path: why}. The same judgement as `create`'s."""
+    actions = fields.get("actions")
+    found = {
+        "name": _if_given(fields.get("name"), _name_fault),
+        "eventType": _if_given(fields.get("event_type"), _event_type_fault),
+        "condition": _if_given(fields.get("condition") or None, _condition_fault),
+        "priority": _if_given(fields.get("priority"), _priority_fault),
+        "category": _if_given(fields.get("category") or None, _category_fault),
+        "actions": None if actions is None else _fault(1 <= len(actions) <= MAX_ACTIONS, f"must be 1 to {MAX_ACTIONS}"),
+    }
+    judged = (actions or ())[:MAX_ACTIONS]
+    known = _configurations(session, tenant_id, judged)
+    for index, action in enumerate(judged):
+        found |= {f"actions.{index}.{name}": fault for name, fault in _action_faults(action or {}, known).items()}
+    return {path: fault for path, fault in found.items() if fault}
+
+
+def _if_given(value: Any, judge: Callable[[Any], str | None]) -> str | None:
+    return None if value is None else judge(value)
+
+
+def _name_fault(name: str) -> str | None:
+    return _fault(len(name) <= MAX_NAME, f"is longer than {MAX_NAME} characters")
+
+
+def _event_type_fault(pattern: str) -> str | None:
+    return _fault(is_pattern(pattern), "is not one such as order.created, order.* or *")
+
+
+def _priority_fault(priority: int) -> str | None:
+    return _fault(abs(priority) <= MAX_PRIORITY, f"is beyond {MAX_PRIORITY}")
+
+
+def _category_fault(category: str) -> str | None:
+    return _fault(is_category(category), f"is not {CATEGORY_FORM}")
+
+
+def _configurations(session: Session, tenant_id: str, actions: Sequence[Mapping[str, Any] | None]) -> set[str]:
+    wanted = [str(action["configuration_id"]) for action in actions if action and action.get("configuration_id")]
     return set(webhooks.load(session, tenant_id, filter(is_id, wanted))) if wanted else set()
 
 
 def _action_faults(action: Mapping[str, Any], known: set[str]) -> dict[str, str | None]:
-    channel, template = action["channel"], action.get("template")
-    if channel not in set(Channel):
-        return {"channel": f"is none of {', '.join(Channel)}"}
-    configuration = action.get("configuration_id")
-    return {
-        "template": _template_fault(template, needed=channel != "webhook"),
-        "condition": _condition_fault(action.get("condition")),
-        "to": _address_fault(channel, action["to"]) if action.get("to") is not None else None,
-        "configurationId": None if configuration is None else _configuration_fault(channel, configuration, known),
+    channel = action.get("channel")
+    found = {
+        "template": _if_given(action.get("template"), _template_fault),
+        "condition": _if_given(action.get("condition"), _condition_fault),
     }
+    if channel not in set(Channel):  # what else there is to say depends on it
+        return found | {"channel": _if_given(channel, lambda _: f"is none of {', '.join(Channel)}")}
+    if action.get("template") is None and channel != Channel.WEBHOOK:
+        found["template"] = "is needed on this channel"
+    found["to"] = _if_given(action.get("to"), lambda address: _address_fault(channel, address))
+    wanted = action.get("configuration_id")
+    found["configurationId"] = _if_given(wanted, lambda wanted: _configuration_fault(channel, wanted, known))
+    return found
 
 
-def _template_fault(key: str | None, *, needed: bool) -> str | None:
-    if key is None:
-        return "is needed on this channel" if needed else None
+def _template_fault(key: str) -> str | None:
     return _fault(is_template_key(key), "is not a template key such as order.created")
 
 
-def _condition_fault(text: str | None) -> str | None:
-    if text is None:
-        return None
+def _condition_fault(text: str) -> str | None:
     try:
         compile_condition(text)
     except ConditionError as error:

@@ -14,7 +14,7 @@ from app.clock import Clock
 from app.core.names import is_pattern
 from app.core.names import matches as matches
 from app.crypto import Vault
-from app.errors import ConflictError, InvalidError, NotFoundError
+from app.errors import ConflictError, InvalidError, NotFoundError, refuse
 from app.ids import is_id, new_id
 from app.models import Tenant, WebhookAttempt, WebhookConfiguration
 from app.paging import Cursor, Page, page
@@ -56,13 +56,25 @@ def check_target(url: str, allow: Sequence[str], *, resolver: Resolver = resolve
 
     `allow`: ranges (CIDR) that are admitted besides the public internet. Raises InvalidError for `url`.
     """
+    if fault := _target_fault(url, allow, resolver):
+        raise InvalidError({"url": fault})
+
+
+def faults(fields: Mapping[str, Any], allow: Sequence[str], *, resolver: Resolver = resolve) -> dict[str, str]:
+    """What is wrong with those fields of a configuration that are there: {path: why}. Looks up as `check_target`."""
+    fault = _target_fault(fields["url"], allow, resolver) if "url" in fields else None
+    return {**({"url": fault} if fault else {}), **_field_faults(fields)}
+
+
+def _target_fault(url: str, allow: Sequence[str], resolver: Resolver) -> str | None:
     judged = _lookups.submit(check_url, url, allow, resolver=resolver)
     try:
         judged.result(timeout=LOOKUP_SECONDS)
     except TimeoutError:
-        raise InvalidError({"url": "names a host that could not be looked up in time"}) from None
+        return "names a host that could not be looked up in time"
     except ValueError as error:
-        raise InvalidError({"url": str(error)}) from None
+        return str(error)
+    return None
 
 
 def create(
@@ -180,24 +192,25 @@ def _assign(found: WebhookConfiguration, fields: Mapping[str, Any], clock: Clock
     found.enabled, found.updated_at = fields["enabled"], clock.now()
 
 
+def _field_faults(fields: Mapping[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    event_types = fields.get("event_types")
+    if event_types is not None and not 1 <= len(event_types) <= MAX_EVENT_TYPES:
+        found["eventTypes"] = f"must have 1 to {MAX_EVENT_TYPES} items; leave it out for all"
+    for index, pattern in enumerate(event_types or ()):
+        if pattern is not None and not is_pattern(pattern):
+            found[f"eventTypes.{index}"] = "is not an event type such as order.created, order.* or *"
+    if len(fields.get("description") or "") > MAX_DESCRIPTION:
+        found["description"] = f"is longer than {MAX_DESCRIPTION} characters"
+    return found
+
+
 def _checked(fields: Mapping[str, Any]) -> dict[str, Any]:
-    faults: dict[str, str] = {}
-    wanted = fields.get("event_types")
-    event_types = ["*"] if wanted is None else list(dict.fromkeys(wanted))
-    description = fields.get("description") or ""
-    if not 1 <= len(event_types) <= MAX_EVENT_TYPES:
-        faults["eventTypes"] = f"must have 1 to {MAX_EVENT_TYPES} items; leave it out for all"
-    for index, pattern in enumerate(event_types):
-        if not is_pattern(pattern):
-            faults[f"eventTypes.{index}"] = "is not an event type such as order.created, order.* or *"
-    if len(description) > MAX_DESCRIPTION:
-        faults["description"] = f"is longer than {MAX_DESCRIPTION} characters"
-    if faults:
-        raise InvalidError(faults)
-    enabled = fields.get("enabled")
+    refuse(_field_faults(fields))
+    wanted, enabled = fields.get("event_types"), fields.get("enabled")
     return {
         "url": fields["url"],
-        "event_types": event_types,
-        "description": description,
+        "event_types": ["*"] if wanted is None else list(dict.fromkeys(wanted)),
+        "description": fields.get("description") or "",
         "enabled": True if enabled is None else enabled,
     }

@@ -2,8 +2,9 @@
 
 Handlebars, parsed by pybars3's grammar, evaluated here, nothing executed.
 
-`compile_message` reads the parts of a message once; `CompiledMessage.render` fills in data. `FileTemplates` are the
-ones that ship with the product. `TemplateError` is the author's mistake, `RenderError` and `LimitError` the data's.
+`compile_message` reads the parts of a message once, `faults_of` says all that is wrong with them;
+`CompiledMessage.render` fills in data. `FileTemplates` are the ones that ship with the product. `TemplateError` is the
+author's mistake, `RenderError` and `LimitError` the data's.
 docs/templates.md is the author's page.
 """
 
@@ -11,7 +12,7 @@ from .email_html.part import finish_html
 from .errors import LimitError, RenderError, TemplateError
 from .files import FileTemplates
 from .helpers import HELPERS
-from .message import PARTS, CompiledMessage, compile_message
+from .message import PARTS, CompiledMessage, compile_message, faults_of
 
 __all__ = [
     "HELPERS",
@@ -22,5 +23,6 @@ __all__ = [
     "RenderError",
     "TemplateError",
     "compile_message",
+    "faults_of",
     "finish_html",
 ]

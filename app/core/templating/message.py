@@ -109,17 +109,47 @@ def compile_message(channel: str, parts: Mapping[str, str], partials: Mapping[st
     return found
 
 
+def faults_of(channel: str, parts: Mapping[str, str], partials: Mapping[str, str]) -> list[TemplateError]:
+    """Why a message cannot be compiled: what it lacks and the first fault of each part. Empty: it can.
+
+    Arguments as of `compile_message`, which stops at the first of them.
+    """
+    try:
+        compile_message(channel, parts, partials)
+    except TemplateError as error:
+        found = _lacks(channel, parts)
+        # With an empty text none is made of the HTML, and it has no fault of its own.
+        beside = {"text": ""} if "text" in parts else {}
+        for name in parts.keys() & set(PARTS.get(channel, ())):
+            found += _faults_of_part(channel, {**beside, name: parts[name]}, partials)
+        return found or [error]
+    return []
+
+
+def _faults_of_part(channel: str, parts: Mapping[str, str], partials: Mapping[str, str]) -> list[TemplateError]:
+    try:
+        CompiledMessage(channel, parts, partials)
+    except TemplateError as error:
+        return [error]
+    return []
+
+
 def _check(channel: str, parts: Mapping[str, str]) -> None:
+    for lack in _lacks(channel, parts):
+        raise lack
+
+
+def _lacks(channel: str, parts: Mapping[str, str]) -> list[TemplateError]:
     if channel not in PARTS:
-        raise TemplateError(f"There is no channel called {channel}")
-    for name in parts:
-        if name not in PARTS[channel]:
-            raise TemplateError(f"A message for {channel} has no part called {name[:40]}", part=name[:40])
+        return [TemplateError(f"There is no channel called {channel}")]
+    foreign = [name[:40] for name in parts if name not in PARTS[channel]]
+    found = [TemplateError(f"A message for {channel} has no part called {name}", part=name) for name in foreign]
     first = PARTS[channel][0]
     if first not in parts:
-        raise TemplateError(f"A message for {channel} needs a {first}", part=first)
+        found.append(TemplateError(f"A message for {channel} needs a {first}", part=first))
     if channel == "email" and not parts.keys() & {"text", "html"}:
-        raise TemplateError("A message for email needs a text or an html part", part="text")
+        found.append(TemplateError("A message for email needs a text or an html part", part="text"))
+    return found
 
 
 class _Cache:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Response
@@ -59,8 +60,12 @@ def list_api_keys(query: dict[str, Any]) -> Page[ApiKey]:
         return keys.list_api_keys(session, caller().tenant_id, at)
 
 
+def _faults(given: Mapping[str, Any]) -> dict[str, str]:
+    return keys.api_key_faults(runtime().clock, given)
+
+
 @blp.route("", methods=["POST"])
-@blp.arguments(ApiKeyIn)
+@blp.arguments(ApiKeyIn, judge=_faults)
 @blp.creates(201, ApiKeyMade)
 def create_api_key(session: Session, data: dict[str, Any]) -> dict[str, Any]:
     """Make an API key. Its plaintext is in this answer and nowhere else."""

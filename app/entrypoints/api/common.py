@@ -12,7 +12,7 @@
             return rules.search(session, caller().tenant_id, at, **query)     # an app.paging.Page
 
     @blp.route("", methods=["POST"])                # needs rules:write, counts as "write"
-    @blp.arguments(RuleIn)                          # above creates: bad input reserves no idempotency key
+    @blp.arguments(RuleIn, judge=_faults)           # above creates: bad input reserves no idempotency key
     @blp.creates(201, RuleOut)                      # opens the transaction, honours Idempotency-Key
     def create_rule(session, data):
         \"\"\"Create a rule.\"\"\"
@@ -42,7 +42,7 @@ from app.db import Scope, person
 from app.entrypoints.api import once
 from app.entrypoints.api.limits import RateLimiter
 from app.entrypoints.api.parsing import Parser
-from app.entrypoints.api.schemas import ApiSchema, secrets_of
+from app.entrypoints.api.schemas import ApiSchema, Judge, secrets_of
 from app.entrypoints.api.waiting import Waiting
 from app.entrypoints.auth import Authenticator, Caller
 from app.errors import ForbiddenError, RequestError
@@ -175,14 +175,21 @@ class ApiBlueprint(Blueprint):  # type: ignore[misc]
         return decorator
 
     def arguments(
-        self, schema: type[ApiSchema], *, location: str = "json", required: bool = True, **options: Any
+        self,
+        schema: type[ApiSchema],
+        *,
+        location: str = "json",
+        required: bool = True,
+        judge: Judge | None = None,
+        **options: Any,
     ) -> Callable[[View], View]:
         """Load the body (or the query) by a schema; the view gets it as its next positional argument.
 
-        With `required=False` a request without a body counts as one with `{}`.
+        With `required=False` a request without a body counts as one with `{}`. When the schema refuses some fields,
+        `judge` says what core would refuse of the others, so that all faults come in one answer.
         """
         ready = schema()  # made once, and not for every request
-        ready.may_be_absent = not required
+        ready.may_be_absent, ready.judge = not required, judge
         add = super().arguments(ready, location=location, required=required, **options)
         return cast(Callable[[View], View], add)
 

@@ -73,11 +73,25 @@ class RecipientList(fields.Field[tuple[list[str], list[dict[str, Any]]]]):
 def _person(item: Any, index: int) -> dict[str, Any]:
     if not isinstance(item, Mapping):
         raise InvalidError({str(index): "is neither a user id nor a person"})
-    if unknown := [name for name in item if name not in _PERSON]:
-        raise InvalidError({f"{index}.{unknown[0]}": "is not known"})
-    if "userId" not in item:
-        raise InvalidError({f"{index}.userId": "is required"})
-    return recipients.checked({_PERSON[name]: value for name, value in item.items()}, f"{index}.")
+    known = {_PERSON[name]: value for name, value in item.items() if name in _PERSON}
+    if len(known) == len(item) and "user_id" in known:
+        return recipients.checked(known, f"{index}.")
+    found = {name: "is not known" for name in item if name not in _PERSON}
+    found |= {} if "user_id" in known else {"userId": "is required"}
+    found |= recipients.faults(known)
+    raise InvalidError({f"{index}.{name}": why for name, why in found.items()})
+
+
+class EventData(JsonObject):
+    """The data of an event, up to MAX_DATA_BYTES of JSON."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        found: Any = super()._deserialize(value, *args, **kwargs)  # type: ignore[no-untyped-call]
+        # Only a request that is larger than the limit can hold data that are.
+        large = (request.content_length or MAX_DATA_BYTES) >= MAX_DATA_BYTES
+        if large and len(rows.dumps(found).encode()) > MAX_DATA_BYTES:
+            raise ValidationError(f"is more than {MAX_DATA_BYTES} bytes of JSON")
+        return found
 
 
 class EventIn(ApiSchema):
@@ -86,16 +100,12 @@ class EventIn(ApiSchema):
     event_type = event_type(required=True)
     user_id = user_id(metadata={"description": "The one person it is about."})
     recipients = RecipientList()
-    data = JsonObject(load_default=dict, metadata={"description": f"At most {MAX_DATA_BYTES} bytes of JSON."})
+    data = EventData(load_default=dict, metadata={"description": f"At most {MAX_DATA_BYTES} bytes of JSON."})
     occurred_at = Time(metadata={"description": "Default: now."})
 
     @post_load
     def as_input(self, data: dict[str, Any], **_kwargs: Any) -> EventInput:
         """What the pipeline takes."""
-        # Only a request that is larger than the limit can hold data that are.
-        large = (request.content_length or MAX_DATA_BYTES) >= MAX_DATA_BYTES
-        if large and len(rows.dumps(data["data"]).encode()) > MAX_DATA_BYTES:
-            raise ValidationError({"data": [f"is more than {MAX_DATA_BYTES} bytes of JSON"]})
         ids, people = data.get("recipients", ((), ()))
         if "user_id" in data:
             ids = [data["user_id"], *ids]

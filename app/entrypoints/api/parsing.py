@@ -119,11 +119,21 @@ class Parser(FlaskParser):
                 raise InvalidError({name.replace("\x00", "\ufffd"): why})
         return super().load_querystring(req, schema)
 
-    def handle_error(self, error: ma.ValidationError, *_args: Any, **_kwargs: Any) -> NoReturn:
-        """The schema's complaints as one InvalidError."""
+    def handle_error(
+        self,
+        error: ma.ValidationError,
+        req: Request,  # noqa: ARG002
+        schema: ma.Schema,
+        **_kwargs: Any,
+    ) -> NoReturn:
+        """The schema's complaints as one InvalidError, with core's about the fields that the schema let pass."""
         by_location: Any = error.messages
         (messages,) = by_location.values()
-        raise InvalidError(flatten(messages))
+        faults, judge = flatten(messages), cast(ApiSchema, schema).judge
+        if judge and isinstance(error.data, dict) and isinstance(error.valid_data, dict):
+            for path, why in judge(error.valid_data).items():
+                faults.setdefault(path, why)
+        raise InvalidError(dict(list(faults.items())[:_MOST_ERRORS]))
 
 
 def flatten(messages: Any, path: str = "") -> dict[str, str]:

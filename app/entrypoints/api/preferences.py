@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from marshmallow import fields, validate
@@ -75,6 +76,10 @@ class DefaultsOut(ApiSchema):
     items = fields.List(fields.Nested(DefaultOut), required=True)
 
 
+def _faults(given: Mapping[str, Any]) -> dict[str, str]:
+    return preferences.faults(given.get("items", ()))
+
+
 @blp.route("")
 @blp.arguments(PersonQuery, location="query")
 @blp.response(200, EffectivesOut)
@@ -86,7 +91,7 @@ def get_preferences(query: dict[str, Any]) -> dict[str, Any]:
 
 @blp.route("", methods=["PUT"])
 @blp.arguments(PersonQuery, location="query")
-@blp.arguments(ChoicesIn)
+@blp.arguments(ChoicesIn, judge=_faults)
 @blp.response(200, EffectivesOut)
 def put_preferences(query: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     """Set some choices of a person; those that are not named stay, null takes one back."""
@@ -111,7 +116,7 @@ def get_preference_defaults() -> dict[str, Any]:
 
 
 @defaults_blp.route("", methods=["PUT"])
-@defaults_blp.arguments(ChoicesIn)
+@defaults_blp.arguments(ChoicesIn, judge=_faults)
 @defaults_blp.response(200, DefaultsOut)
 def put_preference_defaults(data: dict[str, Any]) -> dict[str, Any]:
     """Replace the tenant's defaults."""

@@ -62,7 +62,7 @@ def list_recipients(query: dict[str, Any]) -> Page[Recipient]:
 
 
 @blp.route("/<user_id:user_id>", methods=["PUT"])
-@blp.arguments(RecipientIn)
+@blp.arguments(RecipientIn, judge=recipients.faults)
 @blp.response(200, RecipientOut)
 def put_recipient(data: dict[str, Any], user_id: str) -> Recipient:
     """Save a person whole, new or known."""

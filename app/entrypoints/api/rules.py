@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Response
@@ -92,8 +93,13 @@ def list_rules(query: dict[str, Any]) -> Page[Rule]:
         return rules.search(session, caller().tenant_id, at)
 
 
+def _faults(given: Mapping[str, Any]) -> dict[str, str]:
+    with transaction(read_only=True) as session:
+        return rules.faults(session, caller().tenant_id, given)
+
+
 @blp.route("", methods=["POST"])
-@blp.arguments(RuleIn)
+@blp.arguments(RuleIn, judge=_faults)
 @blp.creates(201, RuleOut)
 def create_rule(session: Session, data: dict[str, Any]) -> Rule:
     """Create a rule. Conditions are compiled now: a fault is named with its line and column."""
@@ -109,7 +115,7 @@ def get_rule(rule_id: str) -> Rule:
 
 
 @blp.route("/<rule_id>", methods=["PUT"])
-@blp.arguments(RuleIn)
+@blp.arguments(RuleIn, judge=_faults)
 @blp.response(200, RuleOut)
 def replace_rule(data: dict[str, Any], rule_id: str) -> Rule:
     """Replace a rule whole: what is left out gets its default again."""

@@ -9,7 +9,7 @@ answer with `page_of(ItemSchema)`. `PersonQuery` is for routes that belong to a 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -20,9 +20,14 @@ from app.models.base import utc_text
 from app.paging import Cursor
 from providers.contract import Channel
 
+Judge = Callable[[Mapping[str, Any]], Mapping[str, str]]
+"""Those fields of a body that the schema let pass -> {path: what is wrong with them}."""
+
 CHANNELS = tuple(channel.value for channel in Channel)
 EVENT_TYPE = r"^[a-zA-Z0-9_-]+(\.[a-zA-Z0-9_-]+)*\Z"
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
+EARLIEST = datetime(1969, 12, 31, 23, 59, 59, 999_999, UTC)
+LATEST = datetime(9999, 12, 30, tzinfo=UTC)  # a day before the end of the calendar: no time zone leads beyond it
 _FRACTION = re.compile(r"\.(\d{1,6})\d*")
 
 
@@ -40,6 +45,8 @@ class ApiSchema(Schema):
     """Whether the schema looks for unstorable values itself."""
     may_be_absent = False
     """Whether a request without a body counts as one with {}. Set by `ApiBlueprint.arguments`."""
+    judge: Judge | None = None
+    """What core says of the fields that passed when others did not. Set by `ApiBlueprint.arguments`."""
 
     class Meta:
         unknown = RAISE
@@ -51,7 +58,10 @@ class ApiSchema(Schema):
 
 
 class Time(fields.Field[datetime]):
-    """A moment: RFC 3339 with an offset comes in, RFC 3339 in UTC goes out. From 1970 on."""
+    """A moment: RFC 3339 with an offset comes in, RFC 3339 in UTC goes out. From 1970 on.
+
+    What lies later than LATEST is taken for it, so that there is room to reckon with every moment.
+    """
 
     def _serialize(self, value: datetime | None, *_args: Any, **_kwargs: Any) -> str | None:
         return None if value is None else utc_text(value)
@@ -61,11 +71,13 @@ class Time(fields.Field[datetime]):
             raise ValidationError("is not a time with an offset, as 2026-11-20T08:00:00Z (RFC 3339)")
         try:
             moment = datetime.fromisoformat(_six_digits(value.upper())).astimezone(UTC)
-        except (ValueError, OverflowError):
+        except ValueError:
             raise ValidationError("is not a moment of the calendar") from None
-        if moment.year < 1970:
+        except OverflowError:  # its offset leads beyond the calendar, at the one end or the other
+            moment = LATEST if value.startswith("9") else EARLIEST
+        if moment <= EARLIEST:
             raise ValidationError("lies before 1970")
-        return moment
+        return min(moment, LATEST)
 
 
 def _six_digits(value: str) -> str:
@@ -107,10 +119,28 @@ class JsonObject(fields.Dict):
     default_error_messages = {"invalid": "is not an object"}  # noqa: RUF012
 
 
-def many(inner: fields.Field[Any], *, least: int = 0, most: int, **options: Any) -> fields.List[Any]:
+class PlacedList(fields.List[Any]):
+    """A list that keeps everything in its place when some items are refused: of these, what passed, or None."""
+
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise self.make_error("invalid")
+        found, faults = [], {}
+        for index, item in enumerate(value):
+            try:
+                found.append(self.inner.deserialize(item))
+            except ValidationError as error:
+                found.append(error.valid_data)
+                faults[index] = error.messages
+        if faults:
+            raise ValidationError(faults, valid_data=found)
+        return found
+
+
+def many(inner: fields.Field[Any], *, least: int = 0, most: int, **options: Any) -> PlacedList:
     """A list of `least` to `most` items."""
     judge = validate.Length(least, most, error=f"must have {least} to {most} items")
-    return fields.List(inner, validate=judge, error_messages={"invalid": "is not a list"}, **options)
+    return PlacedList(inner, validate=judge, error_messages={"invalid": "is not a list"}, **options)
 
 
 def event_type(**options: Any) -> fields.String:

@@ -59,9 +59,9 @@ class EmailIn(SendIn):
     attachments = Attachments()
     headers = Headers()
 
-    @validates_schema
-    def _has_words(self, data: dict[str, Any], **_kwargs: Any) -> None:
-        if not data.get("text") and not data.get("html"):
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def _has_words(self, _data: dict[str, Any], given: Any, **_kwargs: Any) -> None:
+        if isinstance(given, dict) and not given.get("text") and not given.get("html"):
             raise ValidationError("is required, unless html is there", "text")
 
     @validates_schema

@@ -58,7 +58,7 @@ def list_signing_keys(query: dict[str, Any]) -> Page[SigningKey]:
 
 
 @blp.route("", methods=["POST"])
-@blp.arguments(SigningKeyIn)
+@blp.arguments(SigningKeyIn, judge=keys.signing_key_faults)
 @blp.creates(201, SigningKeyMade)
 def create_signing_key(session: Session, data: dict[str, Any]) -> dict[str, Any]:
     """Make a signing key. An HS256 secret is in this answer and nowhere else."""

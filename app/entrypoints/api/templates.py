@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from flask import Response
+from flask import Response, request
 from marshmallow import fields
 from sqlalchemy.orm import Session
 
@@ -124,8 +125,27 @@ def list_templates(query: dict[str, Any]) -> Page[Any]:
         return templates.search(session, caller().tenant_id, at, **query).map(_shown)
 
 
+def _faults(given: Mapping[str, Any]) -> dict[str, str]:
+    with transaction(read_only=True) as session:
+        return templates.faults(session, runtime().files, caller().tenant_id, _with_refused(given))
+
+
+def _preview_faults(given: Mapping[str, Any]) -> dict[str, str]:
+    with transaction(read_only=True) as session:
+        return templates.preview_faults(session, runtime().files, caller().tenant_id, _with_refused(given))
+
+
+def _with_refused(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Parts and partials that the schema refused count as empty, so that nobody is told that they are missing."""
+    body: dict[str, Any] = request.get_json(force=True)
+    parts = {name: "" for name in templates.PART_NAMES if body.get(name) is not None}
+    named = body.get("partials")
+    partials = dict.fromkeys(named, "") if isinstance(named, dict) else {}
+    return {**parts, **given, "partials": partials | given.get("partials", {})}
+
+
 @blp.route("", methods=["POST"])
-@blp.arguments(TemplateIn)
+@blp.arguments(TemplateIn, judge=_faults)
 @blp.creates(201, TemplateOut)
 def create_template(session: Session, data: dict[str, Any]) -> dict[str, Any]:
     """Create a template. It is compiled now: a fault is named with its part, line and column."""
@@ -141,7 +161,7 @@ def get_template(template_id: str) -> dict[str, Any]:
 
 
 @blp.route("/<template_id>", methods=["PUT"])
-@blp.arguments(TemplateIn)
+@blp.arguments(TemplateIn, judge=_faults)
 @blp.response(200, TemplateOut)
 def replace_template(data: dict[str, Any], template_id: str) -> dict[str, Any]:
     """Replace a template whole; its version goes up by one."""
@@ -160,7 +180,7 @@ def delete_template(template_id: str) -> Response:
 
 
 @blp.route("/<template_id>/preview", methods=["POST"], action="read")
-@blp.arguments(PreviewIn, required=False)
+@blp.arguments(PreviewIn, required=False, judge=templates.place_faults)
 @blp.response(200, RenderedOut)
 def preview_template(data: dict[str, Any], template_id: str) -> dict[str, str]:
     """Render a saved template with some data. Nothing is sent."""
@@ -169,7 +189,7 @@ def preview_template(data: dict[str, Any], template_id: str) -> dict[str, str]:
 
 
 @blp.route("/preview", methods=["POST"], action="read")
-@blp.arguments(UnsavedPreviewIn)
+@blp.arguments(UnsavedPreviewIn, judge=_preview_faults)
 @blp.response(200, RenderedOut)
 def preview_text(data: dict[str, Any]) -> dict[str, str]:
     """Render text that is not saved. Nothing is sent, nothing is kept."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Response
@@ -24,6 +25,7 @@ from app.entrypoints.api.schemas import (
     secret,
     text,
 )
+from app.errors import refuse
 from app.models import WebhookAttempt, WebhookConfiguration
 from app.paging import Page
 
@@ -123,12 +125,17 @@ def list_configurations(query: dict[str, Any]) -> Page[dict[str, Any]]:
         return webhooks.search(session, caller().tenant_id, at).map(_shown)
 
 
+def _faults(given: Mapping[str, Any]) -> dict[str, str]:
+    """Looks the URL's host up: outside any transaction."""
+    return webhooks.faults(given, reachable_ranges(runtime().settings))
+
+
 @blp.route("", methods=["POST"])
-@blp.arguments(ConfigurationIn)
+@blp.arguments(ConfigurationIn, judge=_faults)
 @blp.creates(201, ConfigurationMade, in_transaction=False)
 def create_configuration(data: dict[str, Any]) -> dict[str, Any]:
     """Subscribe a URL. Its signing secret is in this answer and nowhere else."""
-    webhooks.check_target(data["url"], reachable_ranges(runtime().settings))
+    refuse(_faults(data))
     with transaction() as session:
         made, plain = webhooks.create(session, runtime().vault, runtime().clock, caller().tenant_id, data)
     return {**_shown(made), "secret": plain}
@@ -143,11 +150,11 @@ def get_configuration(configuration_id: str) -> dict[str, Any]:
 
 
 @blp.route("/<configuration_id>", methods=["PUT"])
-@blp.arguments(ConfigurationIn)
+@blp.arguments(ConfigurationIn, judge=_faults)
 @blp.response(200, ConfigurationOut)
 def replace_configuration(data: dict[str, Any], configuration_id: str) -> dict[str, Any]:
     """Replace all but the secret. Enabling it clears why it was disabled."""
-    webhooks.check_target(data["url"], reachable_ranges(runtime().settings))
+    refuse(_faults(data))
     with transaction() as session:
         return _shown(webhooks.replace(session, runtime().clock, caller().tenant_id, configuration_id, data))
 
