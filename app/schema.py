@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 
 from app.db import Database, Purpose, apply_scope, system
 from app.ids import first_id_of
+from app.standing import MIGRATIONS
 
-MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 PARTITIONED = ("event_logs", "notification_logs", "delivery_attempts", "webhook_delivery_logs")
 MONTHS_AHEAD = 2
 
@@ -49,18 +46,6 @@ def downgrade(owner_url: str, revision: str = "base") -> None:
             connection.commit()
     finally:
         database.close()
-
-
-def standing(database: Database) -> str:
-    """How the database stands to this code: "current", "older", "newer" or "empty"."""
-    script = ScriptDirectory.from_config(_config(None))
-    with database.engine.connect() as connection:
-        found = MigrationContext.configure(connection).get_current_revision()
-    if found is None:
-        return "empty"
-    if found == script.get_current_head():
-        return "current"
-    return "older" if found in {item.revision for item in script.walk_revisions()} else "newer"
 
 
 def make_partitions(connection: Connection, now: datetime) -> None:
@@ -100,7 +85,7 @@ def _grant(connection: Connection, role: str, owner: str) -> None:
     connection.exec_driver_sql(f'REVOKE INSERT, UPDATE, DELETE ON alembic_version FROM "{role}"')
 
 
-def _config(connection: Connection | None) -> Config:
+def _config(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection

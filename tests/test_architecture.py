@@ -40,7 +40,7 @@ CORE_ORDER = (
 )
 PLUMBING = {
     *("app.broker", "app.clock", "app.config", "app.crypto", "app.db", "app.errors", "app.ids", "app.logs"),
-    *("app.metrics", "app.paging", "app.rows"),
+    *("app.metrics", "app.paging", "app.rows", "app.standing"),
 }
 # Wiring may import everything: it is what puts the parts together.
 WIRING = {"app", "app.wiring", "app.schema"}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
@@ -17,6 +18,7 @@ from app.core.runtime import Runtime
 from app.db import Database, Purpose, UnscopedStatementError, apply_scope, names_its_tenant, person, system, tenant
 from app.ids import new_id
 from app.models import Base, InAppNotification, Tenant
+from app.standing import MIGRATIONS, revisions, standing
 from tests.servers.postgres import PostgresServer
 
 TENANT_TABLES = sorted(
@@ -195,15 +197,15 @@ class TestMigrations:
     def test_forward_back_and_forward_again(self, urls: tuple[str, str]) -> None:
         owner, application = urls
         database = Database(owner)
-        assert schema.standing(database) == "empty"
+        assert standing(database) == "empty"
         schema.upgrade(owner, application)
-        assert schema.standing(database) == "current"
+        assert standing(database) == "current"
         schema.downgrade(owner)
         left = set(inspect(database.engine.connect()).get_table_names()) if "postgresql" in owner else set()
         assert left <= {"alembic_version"}
         schema.upgrade(owner, application)
         schema.upgrade(owner, application)  # again is harmless
-        assert schema.standing(database) == "current"
+        assert standing(database) == "current"
         database.close()
 
     def test_the_migrations_say_what_the_models_say(self, urls: tuple[str, str]) -> None:
@@ -221,6 +223,10 @@ class TestMigrations:
             assert compare_metadata(context, Base.metadata) == []
         database.close()
 
+    def test_the_revisions_are_called_as_their_files_and_follow_their_dates(self) -> None:
+        script = ScriptDirectory(str(MIGRATIONS))
+        assert [item.revision for item in script.walk_revisions()][::-1] == revisions()
+
     def test_a_newer_database_is_known_as_such(self, urls: tuple[str, str]) -> None:
         owner, application = urls
         schema.upgrade(owner, application)
@@ -228,7 +234,7 @@ class TestMigrations:
         with database.engine.begin() as connection:
             apply_scope(system(Purpose.MIGRATE), connection)
             connection.exec_driver_sql("UPDATE alembic_version SET version_num = '99990101_of_tomorrow'")
-        assert schema.standing(database) == "newer"
+        assert standing(database) == "newer"
         database.close()
 
 

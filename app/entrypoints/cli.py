@@ -27,6 +27,7 @@ from app.models import SigningKey, Tenant
 from app.running import embedded
 from app.running.server import become_server, check_port
 from app.running.worker import become_supervisor, run_alone
+from app.standing import standing
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -190,7 +191,7 @@ def _production(command: str) -> Settings:
 
 
 def _current(database: Database) -> None:
-    found = schema.standing(database)
+    found = standing(database)
     if found == "newer":
         _fail("The database is newer than this program: start the newer version of it.")
     if found != "current":
@@ -203,7 +204,7 @@ def _owner_url(settings: Settings) -> str:
 
 def _migrate(settings: Settings) -> None:
     database = Database(_owner_url(settings), pool_size=1)
-    newer = schema.standing(database) == "newer"
+    newer = standing(database) == "newer"
     database.close()
     if newer:
         _fail("The database is newer than this program: start the newer version of it.")

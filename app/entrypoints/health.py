@@ -13,9 +13,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import schema
 from app.core.runtime import Runtime
 from app.errors import ForbiddenError, UnauthorizedError
+from app.standing import standing
 
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via")
 _MIGRATED = "tidings.migrated"
@@ -53,12 +53,12 @@ def _database(runtime: Runtime) -> str:
         if current_app.extensions.get(_MIGRATED):
             runtime.db.ping()
             return "ok"
-        standing = schema.standing(runtime.db)
+        found = standing(runtime.db)
     except SQLAlchemyError as error:
         log.warning("database_not_ready", error=type(error).__name__)
         return "unreachable"
-    if standing != "current":
-        return f"schema {standing}"
+    if found != "current":
+        return f"schema {found}"
     current_app.extensions[_MIGRATED] = True  # reading the migrations again each time would cost more than the ping
     return "ok"
 
