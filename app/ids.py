@@ -31,8 +31,8 @@ def derived_id(origin: str, *parts: str) -> str:
 
 
 def first_id_of(at: datetime) -> str:
-    """The least UUIDv7 of a moment: the bound between older and newer ids."""
-    return str(uuid.UUID(int=int(at.timestamp() * 1000) << 80))
+    """The least UUIDv7 of a moment: the bound between older and newer ids. Before 1970: the least of all."""
+    return str(uuid.UUID(int=max(0, int(at.timestamp() * 1000)) << 80))
 
 
 def is_id(text: str) -> bool:
