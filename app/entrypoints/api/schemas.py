@@ -9,7 +9,7 @@ answer with `page_of(ItemSchema)`. `PersonQuery` is for routes that belong to a 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -19,6 +19,9 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 from app.models.base import utc_text
 from app.paging import Cursor
 from providers.contract import Channel
+
+Judge = Callable[[Mapping[str, Any]], Mapping[str, str]]
+"""Those fields of a body that the schema let pass -> {path: what is wrong with them}."""
 
 CHANNELS = tuple(channel.value for channel in Channel)
 EVENT_TYPE = r"^[a-zA-Z0-9_-]+(\.[a-zA-Z0-9_-]+)*\Z"
@@ -42,6 +45,8 @@ class ApiSchema(Schema):
     """Whether the schema looks for unstorable values itself."""
     may_be_absent = False
     """Whether a request without a body counts as one with {}. Set by `ApiBlueprint.arguments`."""
+    judge: Judge | None = None
+    """What core says of the fields that passed when others did not. Set by `ApiBlueprint.arguments`."""
 
     class Meta:
         unknown = RAISE
@@ -114,10 +119,28 @@ class JsonObject(fields.Dict):
     default_error_messages = {"invalid": "is not an object"}  # noqa: RUF012
 
 
-def many(inner: fields.Field[Any], *, least: int = 0, most: int, **options: Any) -> fields.List[Any]:
+class PlacedList(fields.List[Any]):
+    """A list that keeps everything in its place when some items are refused: of these, what passed, or None."""
+
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise self.make_error("invalid")
+        found, faults = [], {}
+        for index, item in enumerate(value):
+            try:
+                found.append(self.inner.deserialize(item))
+            except ValidationError as error:
+                found.append(error.valid_data)
+                faults[index] = error.messages
+        if faults:
+            raise ValidationError(faults, valid_data=found)
+        return found
+
+
+def many(inner: fields.Field[Any], *, least: int = 0, most: int, **options: Any) -> PlacedList:
     """A list of `least` to `most` items."""
     judge = validate.Length(least, most, error=f"must have {least} to {most} items")
-    return fields.List(inner, validate=judge, error_messages={"invalid": "is not a list"}, **options)
+    return PlacedList(inner, validate=judge, error_messages={"invalid": "is not a list"}, **options)
 
 
 def event_type(**options: Any) -> fields.String:
