@@ -126,6 +126,24 @@ def get_api_key(session: Session, tenant_id: str, key_id: str) -> ApiKey:
     return _get(session, ApiKey, tenant_id, key_id, "API key")
 
 
+def replace_api_key(
+    session: Session,
+    clock: Clock,
+    tenant_id: str,
+    key_id: str,
+    *,
+    name: str,
+    scopes: Sequence[str],
+    expires_at: datetime | None,
+) -> ApiKey:
+    """Replace what may change of a key; its plaintext and kind stay. Raises NotFoundError, InvalidError."""
+    refuse(api_key_faults(clock, {"scopes": scopes, "expires_at": expires_at}))
+    key = get_api_key(session, tenant_id, key_id)
+    key.name, key.scopes, key.expires_at = name, sorted(set(scopes)), expires_at
+    session.flush()
+    return key
+
+
 def revoke_api_key(session: Session, clock: Clock, tenant_id: str, key_id: str) -> None:
     """From now on this key opens nothing. Doing it again is harmless. Raises NotFoundError."""
     key = get_api_key(session, tenant_id, key_id)
@@ -190,6 +208,14 @@ def list_signing_keys(session: Session, tenant_id: str, cursor: Cursor) -> Page[
 def get_signing_key(session: Session, tenant_id: str, key_id: str) -> SigningKey:
     """One signing key. Raises NotFoundError."""
     return _get(session, SigningKey, tenant_id, key_id, "signing key")
+
+
+def rename_signing_key(session: Session, tenant_id: str, key_id: str, name: str) -> SigningKey:
+    """Call a signing key something else; what it signs stays good. Raises NotFoundError."""
+    key = get_signing_key(session, tenant_id, key_id)
+    key.name = name
+    session.flush()
+    return key
 
 
 def revoke_signing_key(session: Session, clock: Clock, tenant_id: str, key_id: str) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+UNKNOWN = "01a1f7ed-19c3-77bd-86a5-a9efb52f5b7c"
+
 
 @pytest.mark.parametrize(
     ("path", "body", "secret"),
@@ -76,3 +78,56 @@ def test_a_key_says_when_it_was_used(client: Any, auth: dict[str, str]) -> None:
     client.get("/api/events", headers={"Authorization": f"Bearer {made['key']}"})
 
     assert client.get(f"/api/api-keys/{made['id']}", headers=auth).json["lastUsedAt"] is not None
+
+
+def test_a_changed_key_opens_at_once_what_it_now_may(client: Any, auth: dict[str, str]) -> None:
+    # given a key that was used a moment ago
+    made = client.post("/api/api-keys", json={"name": "a", "scopes": ["events:read"]}, headers=auth).json
+    bearer, path = {"Authorization": f"Bearer {made['key']}"}, f"/api/api-keys/{made['id']}"
+    assert client.get("/api/events", headers=bearer).status_code == 200
+    # when its name, scopes and end are changed
+    change = {"name": "b", "scopes": ["rules:read"], "expiresAt": "2099-01-01T00:00:00Z"}
+    changed = client.put(path, json=change, headers=auth)
+    # then that counts in the next request
+    assert changed.status_code == 200, changed.json
+    assert {name: changed.json[name] for name in ("id", "name", "scopes", "hint")} == {
+        "id": made["id"],
+        "name": "b",
+        "scopes": ["rules:read"],
+        "hint": made["hint"],
+    }
+    assert changed.json["expiresAt"] == "2099-01-01T00:00:00.000000Z"
+    assert client.get("/api/events", headers=bearer).status_code == 403
+    assert client.get("/api/rules", headers=bearer).status_code == 200
+    assert "key" not in changed.json
+
+
+def test_a_key_changes_no_key_beyond_its_own_scopes(client: Any, auth: dict[str, str]) -> None:
+    def make(*scopes: str) -> Any:
+        return client.post("/api/api-keys", json={"name": "a", "scopes": list(scopes)}, headers=auth).json
+
+    weak, strong = make("keys:write", "events:read"), make("*")
+    bearer = {"Authorization": f"Bearer {weak['key']}"}
+    for target, scopes in ((weak, ["*"]), (weak, ["rules:read"]), (strong, ["events:read"])):
+        refused = client.put(f"/api/api-keys/{target['id']}", json={"name": "x", "scopes": scopes}, headers=bearer)
+        assert (refused.status_code, refused.json["code"]) == (403, "missing_scope")
+    own = client.put(f"/api/api-keys/{weak['id']}", json={"name": "x", "scopes": ["events:read"]}, headers=bearer)
+    assert own.status_code == 200
+    assert client.get(f"/api/api-keys/{strong['id']}", headers=auth).json["scopes"] == ["*"]
+
+
+def test_a_change_names_its_faults_and_a_key_that_is_not_there(client: Any, auth: dict[str, str]) -> None:
+    made = client.post("/api/api-keys", json={"name": "a"}, headers=auth).json
+    past = {"expiresAt": "2001-01-01T00:00:00Z"}
+    answer = client.put(f"/api/api-keys/{made['id']}", json=past, headers=auth)
+    assert sorted(error["field"] for error in answer.json["errors"]) == ["expiresAt", "name", "scopes"]
+    good = {"name": "a", "scopes": ["*"]}
+    assert client.put(f"/api/api-keys/{UNKNOWN}", json=good, headers=auth).status_code == 404
+    assert client.put(f"/api/signing-keys/{UNKNOWN}", json={"name": "a"}, headers=auth).status_code == 404
+
+
+def test_a_signing_key_is_renamed(client: Any, auth: dict[str, str]) -> None:
+    made = client.post("/api/signing-keys", json={"name": "a", "algorithm": "HS256"}, headers=auth).json
+    changed = client.put(f"/api/signing-keys/{made['id']}", json={"name": "b"}, headers=auth)
+    assert (changed.status_code, changed.json["name"], changed.json["id"]) == (200, "b", made["id"])
+    assert "secret" not in changed.json

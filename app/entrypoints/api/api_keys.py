@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flask import Response
@@ -21,13 +21,25 @@ blp = ApiBlueprint(
 )
 
 
+def _scopes(**options: Any) -> fields.Field[Any]:
+    return many(choice(*sorted(keys.SCOPES)), least=1, most=len(keys.SCOPES), **options)
+
+
 class ApiKeyIn(ApiSchema):
     """A key to make."""
 
     name = text(255, required=True)
     kind = choice(*keys.KINDS, load_default="live", metadata={"description": "What a test key posts is marked so."})
-    scopes = many(choice(*sorted(keys.SCOPES)), least=1, most=len(keys.SCOPES), load_default=["*"])
+    scopes = _scopes(load_default=["*"])
     expires_at = Time(load_default=None, allow_none=True)
+
+
+class ApiKeyChange(ApiSchema):
+    """What may change of a key. `scopes` has no default here: leaving it out must not open everything."""
+
+    name = text(255, required=True)
+    scopes = _scopes(required=True)
+    expires_at = Time(load_default=None, allow_none=True, metadata={"description": "Left out: never."})
 
 
 class ApiKeyOut(ApiSchema):
@@ -69,9 +81,7 @@ def _faults(given: Mapping[str, Any]) -> dict[str, str]:
 @blp.creates(201, ApiKeyMade)
 def create_api_key(session: Session, data: dict[str, Any]) -> dict[str, Any]:
     """Make an API key. Its plaintext is in this answer and nowhere else."""
-    own = caller().scopes
-    if "*" not in own and (beyond := [scope for scope in data["scopes"] if scope not in own]):
-        raise ForbiddenError(f"This API key may not give the scope {beyond[0]}, which it lacks.", code="missing_scope")
+    _refuse_beyond_own(data["scopes"])
     made, plain = keys.create_api_key(session, runtime().clock, caller().tenant_id, **data)
     return shown_once(made, key=plain)
 
@@ -82,6 +92,25 @@ def get_api_key(key_id: str) -> ApiKey:
     """Read one API key."""
     with transaction(read_only=True) as session:
         return keys.get_api_key(session, caller().tenant_id, key_id)
+
+
+@blp.route("/<key_id>", methods=["PUT"])
+@blp.arguments(ApiKeyChange, judge=_faults)
+@blp.response(200, ApiKeyOut)
+def replace_api_key(data: dict[str, Any], key_id: str) -> ApiKey:
+    """Change a key's name, scopes and end. Its plaintext stays; a revoked key stays revoked."""
+    with transaction() as session:
+        # Neither may a key give what it lacks, nor take away or lend from a stronger key than itself.
+        _refuse_beyond_own([*data["scopes"], *keys.get_api_key(session, caller().tenant_id, key_id).scopes])
+        changed = keys.replace_api_key(session, runtime().clock, caller().tenant_id, key_id, **data)
+    doors().authenticator.forget()
+    return changed
+
+
+def _refuse_beyond_own(scopes: Sequence[str]) -> None:
+    own = caller().scopes
+    if "*" not in own and (beyond := [scope for scope in scopes if scope not in own]):
+        raise ForbiddenError(f"This API key may not give the scope {beyond[0]}, which it lacks.", code="missing_scope")
 
 
 @blp.route("/<key_id>", methods=["DELETE"])

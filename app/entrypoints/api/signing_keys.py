@@ -31,6 +31,12 @@ class SigningKeyIn(ApiSchema):
     public_key = text(10_000, load_default=None)
 
 
+class SigningKeyChange(ApiSchema):
+    """What may change of a key."""
+
+    name = text(255, required=True)
+
+
 class SigningKeyOut(ApiSchema):
     """A key. Its id goes into the token's header as `kid`."""
 
@@ -72,6 +78,15 @@ def get_signing_key(key_id: str) -> SigningKey:
     """Read one signing key."""
     with transaction(read_only=True) as session:
         return keys.get_signing_key(session, caller().tenant_id, key_id)
+
+
+@blp.route("/<key_id>", methods=["PUT"])
+@blp.arguments(SigningKeyChange)
+@blp.response(200, SigningKeyOut)
+def rename_signing_key(data: dict[str, Any], key_id: str) -> SigningKey:
+    """Change a key's name. Tokens signed with it stay good."""
+    with transaction() as session:
+        return keys.rename_signing_key(session, caller().tenant_id, key_id, data["name"])
 
 
 @blp.route("/<key_id>", methods=["DELETE"])
