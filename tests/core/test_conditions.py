@@ -62,10 +62,11 @@ def test_what_does_not_hold_is_false_without_a_reason() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("data.missing > 1", "missing field: missing"),
-        ("data.flags.missing", "missing field: missing"),
+        ("data.missing > 1", "missing field: data.missing"),
+        ("data.flags.missing", "missing field: data.flags.missing"),
         ("data['no such'] == 1", "missing field: no such"),
-        ("recipient.email == 'x'", "missing field: email"),
+        ("recipient.email == 'x'", "missing field: recipient.email"),
+        ("recipient.nobody == data.nobody", "missing field: nobody"),  # either,
         ("data.tags[9] == 'x'", "missing item: "),
         ("data.count", "the condition gave int, neither true nor false"),
         ("data.name + data.name", "the condition gave str, "),
@@ -203,3 +204,9 @@ def test_hostile_conditions_end_in_an_answer() -> None:
     assert done.returncode == 0, done.stderr[-2_000:]
     assert "slow" not in done.stdout, done.stdout
     assert int(done.stdout.split()[1]) > 50, done.stdout
+
+
+def test_a_reason_is_not_cut_within_a_word() -> None:
+    _, why = judge("data.name > 1")
+    expected = "the condition failed: No such overload: the operation is not defined for the given operand types"
+    assert why == expected

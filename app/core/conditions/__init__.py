@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from textwrap import shorten
 from typing import Any
 
 import cel
@@ -19,6 +20,7 @@ from app.core.conditions.shape import ROOTS, TYPES, ConditionError, Shape, shape
 __all__ = ["ROOTS", "Condition", "ConditionError", "compile_condition", "usable_condition"]
 
 _PLACE = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
+_CHAIN = re.compile(r"\b(?:event|data|recipient)(?:\.[A-Za-z_]\w*)+")
 _MAX_REASON = 300  # characters
 
 
@@ -45,7 +47,7 @@ class Condition:
         try:
             found = self._program.execute(facts)
         except BaseException as error:
-            return False, _reason(error)
+            return False, _reason(error, self.text)
         if found is True or found is False:
             return found, None
         return False, f"the condition gave {type(found).__name__}, neither true nor false"
@@ -101,17 +103,29 @@ def _compile_error(error: BaseException) -> ConditionError:
     if found := _PLACE.search(str(error)):
         line, column, message = found.groups()
         message = message.removeprefix("Syntax error: ").partition(" expecting {")[0]
-        return ConditionError(message[:_MAX_REASON], int(line), int(column))
+        return ConditionError(_short(message), int(line), int(column))
     return ConditionError("the condition does not compile")
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, text: str) -> str:
     _raise_if_not_ours(error)
     if isinstance(error, KeyError):
-        return f"missing field: {str(error.args[0])[:_MAX_REASON]}" if error.args else "missing field"
+        return f"missing field: {_path_of(str(error.args[0]), text)}" if error.args else "missing field"
     if isinstance(error, IndexError):
-        return f"missing item: {error}"[:_MAX_REASON]
-    return f"the condition failed: {str(error).partition(chr(10))[0]}"[:_MAX_REASON]
+        return _short(f"missing item: {error}")
+    said = str(error).partition("\n")[0]
+    return _short(f"the condition failed: {said.partition('. ')[0].removesuffix('.')}")
+
+
+def _path_of(name: str, text: str) -> str:
+    """Where a missing field stands (data.order.total), if the condition speaks of only one of this name."""
+    whole = {chain for chain in _CHAIN.findall(text) if name in chain.split(".")[1:]}
+    paths = {chain[: f"{chain}.".index(f".{name}.") + len(name) + 1] for chain in whole}
+    return _short(paths.pop() if len(paths) == 1 else name)
+
+
+def _short(said: str) -> str:
+    return shorten(said, _MAX_REASON, placeholder=" …")
 
 
 def _raise_if_not_ours(error: BaseException) -> None:
