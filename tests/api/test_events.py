@@ -27,6 +27,32 @@ def fields_of(answer: Any) -> set[str]:
     return {error["field"] for error in answer.json["errors"]}
 
 
+def test_bodies_of_a_few_bytes_and_very_many_values_are_refused_unread(client: Any, auth: dict[str, str]) -> None:
+    for body in (b'{"events": [' + b"[]," * 1_100_000 + b"[]]}", b"{" + b'"":1,' * 1_100_000 + b'"":1}'):
+        answer = client.post("/api/events/batch", data=body, content_type="application/json", headers=auth)
+
+        assert (answer.status_code, answer.json["code"]) == (413, "body_too_large")
+
+
+def test_a_hundred_faults_are_told_and_then_one_for_each_event(client: Any, auth: dict[str, str]) -> None:
+    # given an event with many unknown names, one with many bad numbers, a person with many unknown names, a good one
+    names = {f"k{n}": 1 for n in range(5_000)}
+    events = [
+        {"eventType": "a.b", **names},
+        {"eventType": "a.b", "data": {"a": [2**70] * 5_000}},
+        {"eventType": "a.b", "recipients": [{"userId": "ada", **names}]},
+        {"eventType": "a.b"},
+    ]
+
+    answer = client.post("/api/events/batch", json={"events": events}, headers=auth)
+
+    told = {item["index"]: item["errors"] for item in answer.json["errors"]}
+    assert {index: len(errors) for index, errors in told.items()} == {0: 100, 1: 1, 2: 1}
+    assert told[0][0] == {"field": "k0", "message": "is not known"}
+    assert told[2][0]["field"] == "recipients.0.k0"
+    assert [item["index"] for item in answer.json["items"]] == [3]
+
+
 def test_an_event_is_accepted_and_can_be_read(client: Any, auth: dict[str, str]) -> None:
     body = {
         "eventType": "order.created",

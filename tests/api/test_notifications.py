@@ -31,6 +31,13 @@ def three(client: Any, auth: dict[str, str], ada: dict[str, str]) -> list[str]:
     return [item["id"] for item in client.get("/api/notifications", headers=ada).json["items"]]
 
 
+def test_a_list_that_is_too_long_is_refused_before_its_items(client: Any, auth: dict[str, str]) -> None:
+    answer = client.post("/api/notifications/mark-as-read?userId=ada", json={"ids": [1] * 1_001}, headers=auth)
+
+    assert answer.status_code == 422
+    assert answer.json["errors"] == [{"field": "ids", "message": "must have 1 to 1000 items"}]
+
+
 def test_a_person_lists_reads_and_deletes_their_own(client: Any, ada: dict[str, str], three: list[str]) -> None:
     assert len(three) == 3
     assert client.get("/api/notifications/unread-count", headers=ada).json == {"count": 3}

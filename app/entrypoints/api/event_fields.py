@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from flask import request
@@ -13,7 +14,7 @@ from app.core import recipients
 from app.core.events import MAX_DATA_BYTES
 from app.core.pipeline import EventInput
 from app.entrypoints.api.common import runtime
-from app.entrypoints.api.parsing import faults_of, flatten
+from app.entrypoints.api.parsing import MOST_ERRORS, faults_of, flatten
 from app.entrypoints.api.schemas import ApiSchema, JsonObject, Time, event_type, user_id
 from app.errors import InvalidError
 
@@ -65,6 +66,8 @@ class RecipientList(fields.Field[tuple[list[str], list[dict[str, Any]]]]):
                     people.append(_person(item, index))
             except InvalidError as error:
                 faults.update(error.fields)
+                if len(faults) >= MOST_ERRORS:
+                    break
         if faults:
             raise ValidationError({path: [why] for path, why in faults.items()})
         return ids, people
@@ -76,7 +79,8 @@ def _person(item: Any, index: int) -> dict[str, Any]:
     known = {_PERSON[name]: value for name, value in item.items() if name in _PERSON}
     if len(known) == len(item) and "user_id" in known:
         return recipients.checked(known, f"{index}.")
-    found = {name: "is not known" for name in item if name not in _PERSON}
+    unknown = (name for name in item if name not in _PERSON)
+    found = dict.fromkeys(islice(unknown, MOST_ERRORS), "is not known")
     found |= {} if "user_id" in known else {"userId": "is required"}
     found |= recipients.faults(known)
     raise InvalidError({f"{index}.{name}": why for name, why in found.items()})
@@ -137,6 +141,7 @@ class JudgedList(fields.Field[tuple[dict[int, EventInput], dict[int, dict[str, s
             raise ValidationError(f"is not a list of 1 to {MAX_BATCH} events")
         good: dict[int, EventInput] = {}
         bad: dict[int, dict[str, str]] = {}
+        told = 0
         for index, item in enumerate(value):
             try:
                 faults = faults_of(item)
@@ -146,6 +151,9 @@ class JudgedList(fields.Field[tuple[dict[int, EventInput], dict[int, dict[str, s
                     good[index] = _event.load(item)
             except ValidationError as error:
                 bad[index] = flatten(error.messages)
+            if index in bad:  # once a hundred faults are told, each further event tells its first
+                bad[index] = dict(islice(bad[index].items(), max(1, MOST_ERRORS - told)))
+                told += len(bad[index])
         return good, bad
 
 

@@ -20,13 +20,24 @@ from app.entrypoints.api.schemas import ApiSchema
 from app.errors import InvalidError, RequestError
 
 MAX_DEPTH = 32
+_SEPARATORS = (b",", b"[", b"{", b":")
 _MOST = 2**63 - 1
 _LEAST = -(2**63)
-_MOST_ERRORS = 100
+MOST_ERRORS = 100
+MAX_SEPARATORS = 2_000_000
+"""Most commas, colons and opening brackets and braces of a body: reading what is small in bytes and vast in values
+would hold up every thread of the process. Counted without parsing, so those inside text count too."""
+
+
+class TooManyValuesError(RequestError):
+    """The body holds more values than we read at once."""
+
+    status = 413
+    code = "body_too_large"
 
 
 def faults_of(value: Any, path: str = "") -> dict[str, str]:
-    """What in a JSON value cannot be stored: {path: why}. Empty: nothing."""
+    """What in a JSON value cannot be stored: {path: why}, at most a hundred. Empty: nothing."""
     faults: dict[str, str] = {}
     if not _storable(value, MAX_DEPTH):  # nearly always it is: only what is not is walked again, to name the places
         _walk(value, path, MAX_DEPTH, faults)
@@ -50,6 +61,8 @@ def _storable(value: Any, depth: int) -> bool:
 
 
 def _walk(value: Any, path: str, depth: int, faults: dict[str, str]) -> None:
+    if len(faults) >= MOST_ERRORS:
+        return
     if isinstance(value, str):
         if why := text_fault(value):
             faults[path] = why
@@ -88,6 +101,8 @@ def read_json(request: Request) -> Any:
     body = request.get_data(cache=True)
     if request.content_length is None:
         request.stream.read(1)  # a body of unknown length ends at the limit without a word; one byte more is a 413
+    if sum(map(body.count, _SEPARATORS)) > MAX_SEPARATORS:
+        raise TooManyValuesError(f"The body holds more than {MAX_SEPARATORS} commas, colons, brackets and braces.")
     try:
         return json.loads(body)
     except RecursionError:
@@ -109,7 +124,7 @@ class Parser(FlaskParser):
             return {}
         value = read_json(req)
         if not schema.judges_alone and (faults := faults_of(value)):
-            raise InvalidError(dict(list(faults.items())[:_MOST_ERRORS]))
+            raise InvalidError(faults)
         return value
 
     def load_querystring(self, req: Request, schema: ma.Schema) -> Any:
@@ -133,17 +148,19 @@ class Parser(FlaskParser):
         if judge and isinstance(error.data, dict) and isinstance(error.valid_data, dict):
             for path, why in judge(error.valid_data).items():
                 faults.setdefault(path, why)
-        raise InvalidError(dict(list(faults.items())[:_MOST_ERRORS]))
+        raise InvalidError(dict(list(faults.items())[:MOST_ERRORS]))
 
 
 def flatten(messages: Any, path: str = "") -> dict[str, str]:
     """Marshmallow's nested messages as {path: message}; at most a hundred of them."""
     flat: dict[str, str] = {}
     _flatten(messages, path, flat)
-    return dict(list(flat.items())[:_MOST_ERRORS])
+    return flat
 
 
 def _flatten(messages: Any, path: str, flat: dict[str, str]) -> None:
+    if len(flat) >= MOST_ERRORS:
+        return
     if isinstance(messages, Mapping):
         for key, value in messages.items():
             inner = "" if key == ma.exceptions.SCHEMA else str(key)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
@@ -24,6 +25,7 @@ Judge = Callable[[Mapping[str, Any]], Mapping[str, str]]
 """Those fields of a body that the schema let pass -> {path: what is wrong with them}."""
 
 CHANNELS = tuple(channel.value for channel in Channel)
+MOST_UNKNOWN = 100
 EVENT_TYPE = r"^[a-zA-Z0-9_-]+(\.[a-zA-Z0-9_-]+)*\Z"
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
 EARLIEST = datetime(1969, 12, 31, 23, 59, 59, 999_999, UTC)
@@ -50,6 +52,14 @@ class ApiSchema(Schema):
 
     class Meta:
         unknown = RAISE
+
+    def load(self, data: Any, **options: Any) -> Any:
+        """As marshmallow's; unknown names by the thousand are refused before a fault is made for each."""
+        if isinstance(data, Mapping) and len(data) > len(self.load_fields) + MOST_UNKNOWN:
+            known = {item.data_key for item in self.load_fields.values()}
+            unknown = islice((name for name in data if name not in known), MOST_UNKNOWN)
+            raise ValidationError({name: [self.error_messages["unknown"]] for name in unknown})
+        return super().load(data, **options)
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
         """Give the field its name in JSON, and our words for what is missing or null."""
@@ -120,11 +130,20 @@ class JsonObject(fields.Dict):
 
 
 class PlacedList(fields.List[Any]):
-    """A list that keeps everything in its place when some items are refused: of these, what passed, or None."""
+    """A list that keeps everything in its place when some items are refused: of these, what passed, or None.
+
+    One that is too long for `judge` is refused before its items are looked at.
+    """
+
+    def __init__(self, inner: fields.Field[Any], judge: validate.Length, **options: Any) -> None:
+        super().__init__(inner, validate=judge, **options)
+        self._judge = judge
 
     def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> list[Any]:
         if not isinstance(value, list):
             raise self.make_error("invalid")
+        if self._judge.max is not None and len(value) > self._judge.max:
+            self._judge(value)
         found, faults = [], {}
         for index, item in enumerate(value):
             try:
@@ -140,7 +159,7 @@ class PlacedList(fields.List[Any]):
 def many(inner: fields.Field[Any], *, least: int = 0, most: int, **options: Any) -> PlacedList:
     """A list of `least` to `most` items."""
     judge = validate.Length(least, most, error=f"must have {least} to {most} items")
-    return PlacedList(inner, validate=judge, error_messages={"invalid": "is not a list"}, **options)
+    return PlacedList(inner, judge, error_messages={"invalid": "is not a list"}, **options)
 
 
 def event_type(**options: Any) -> fields.String:

@@ -6,6 +6,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from marshmallow import ValidationError, fields
 
 from app.core import channels, webhooks
 from app.entrypoints.api.common import runtime
+from app.entrypoints.api.parsing import MOST_ERRORS
 from app.errors import InvalidError
 from providers.contract import PermanentError
 from providers.email.addresses import parse_address
@@ -146,7 +148,8 @@ _FILE: dict[str, tuple[bool, Any, str]] = {
 def _file_faults(item: Any) -> dict[str, list[str]]:
     if not isinstance(item, Mapping):
         return {"filename": ["is required"]}
-    faults = {str(name): ["is not known"] for name in item if name not in _FILE}
+    unknown = islice((str(name) for name in item if name not in _FILE), MOST_ERRORS)
+    faults = {name: ["is not known"] for name in unknown}
     for name, (required, right, otherwise) in _FILE.items():
         if name not in item:
             if required:
