@@ -5,8 +5,11 @@ web process, where the application is loaded anyway, which is why they import it
 survive a fork, so the worker is started there too.
 """
 
+import runpy
+from pathlib import Path
 from typing import Any
 
+worker_class = runpy.run_path(str(Path(__file__).with_name("patient_worker.py")))["PatientWorker"]
 _running: list[Any] = []
 
 

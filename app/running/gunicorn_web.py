@@ -1,7 +1,11 @@
 """Gunicorn's hooks for `tidings web`. Read by path, so that gunicorn's parent process never loads the application."""
 
 import os
+import runpy
+from pathlib import Path
 from typing import Any
+
+worker_class = runpy.run_path(str(Path(__file__).with_name("patient_worker.py")))["PatientWorker"]
 
 
 def child_exit(_server: Any, worker: Any) -> None:

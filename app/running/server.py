@@ -32,7 +32,6 @@ def become_server(settings: Settings, *, with_worker: bool) -> NoReturn:
     options = {
         "--config": str(_HERE / ("gunicorn_up.py" if with_worker else "gunicorn_web.py")),
         "--bind": f"{host}:{settings.port}",
-        "--worker-class": "gthread",
         "--workers": "1" if with_worker else str(settings.web_processes),
         "--threads": str(settings.web_threads),
         "--graceful-timeout": str(int(STOP_SECONDS) + 5),
