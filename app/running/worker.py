@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -33,6 +34,8 @@ class InProcessWorker:
             dramatiq.Worker(runtime.bell.broker, queues={lane.value}, worker_timeout=1000, worker_threads=threads)
             for lane, threads in shares.items()
         ]
+        # Dramatiq warns that two workers listen to one broker. That is meant: each to its own queues.
+        runtime.bell.broker.logger.setLevel(logging.ERROR)
         self._stopping = threading.Event()
         self._sweeper = threading.Thread(target=self._sweep, name="sweeper", daemon=True)
 
