@@ -19,7 +19,6 @@ from sqlalchemy.orm import Session
 
 from app.clock import Clock
 from app.core import rules
-from app.core.keys.tokens import MAX_TOKEN_HOURS as MAX_TOKEN_HOURS
 from app.core.keys.tokens import make_token as make_token
 from app.core.keys.tokens import read_token as read_token
 from app.core.keys.tokens import read_token_until as read_token_until

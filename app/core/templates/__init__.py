@@ -5,13 +5,11 @@ one part, which says for which part of a message it is written; HTML and text va
 """
 
 from app.core.templates.judging import PART_NAMES, faults, place_faults, preview_faults
-from app.core.templates.lookup import PIECES, chain, context, message
+from app.core.templates.lookup import context, message
 from app.core.templates.records import create, get, preview, preview_saved, remove, replace, search, shipped
 
 __all__ = [
     "PART_NAMES",
-    "PIECES",
-    "chain",
     "context",
     "create",
     "faults",
