@@ -65,8 +65,8 @@ def test_threads_never_pass_the_limit_together(settings: Settings) -> None:
     with ThreadPoolExecutor(16) as pool:
         refused = list(pool.map(lambda _: limiter.hit("events", "a").exceeded, range(1500)))
 
-    # Two threads that take a block at once may waste one of them, so a few less can pass, never more.
-    assert 900 <= refused.count(False) <= 1000
+    # Threads that take a block at once may waste all but one of them: fewer may pass, never more.
+    assert 500 <= refused.count(False) <= 1000
 
 
 def test_processes_count_together_through_redis(redis: Any) -> None:
