@@ -98,15 +98,18 @@ def _type_name(column_type: Any) -> str:
     return next((name for kind, name in _POSTGRES_TYPES if isinstance(column_type, kind)), "text")
 
 
-def these(table: str, postgres: bool) -> str:
+def these(table: str, postgres: bool, *, joined: bool = False) -> str:
     """The rows of `table` whose ids the parameter `:ids` has (see `id_list`), as a condition.
+
+    `joined`: they are joined with `source` by their ids anyway. Then SQLite, which has no hash join, had better begin
+    with the source, and look each row up.
 
     Ids named outright are found by their index. Beside it write other predicates as `(…) IS TRUE`: a table that was
     not analysed yet makes both planners believe that a tenant has a handful of rows, and walk all of them.
     """
     if postgres:
         return f"{table}.id = ANY(CAST(:ids AS uuid[]))"
-    return f"{table}.id IN (SELECT value FROM json_each(:ids))"
+    return "true" if joined else f"{table}.id IN (SELECT value FROM json_each(:ids))"
 
 
 def id_list(ids: Iterable[str], postgres: bool) -> Any:

@@ -86,7 +86,7 @@ def _statement(template: str, postgres: bool, suspect: bool = False) -> TextClau
             suspect=">" if suspect else "=",
             limit="1" if suspect else str(BATCH),
             rows=rows.source(_SPEC, postgres),
-            these=rows.these("event_logs", postgres),
+            these=rows.these("event_logs", postgres, joined=True),
         )
     )
 

@@ -156,7 +156,7 @@ def _statement(template: str, table: str, spec: _Spec, postgres: bool) -> TextCl
         template.format(
             rows=rows.source(spec, postgres),
             worse=_WORSE,
-            these=rows.these(table, postgres),
+            these=rows.these(table, postgres, joined=True),
             now="now()" if postgres else ":now",
             due="now() + r.delay * interval '1 second'" if postgres else "r.due_at",
             into_sent=", ".join(sorted(f"'{status}'" for status in MOVES[S.SENT])),

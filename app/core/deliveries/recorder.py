@@ -20,14 +20,14 @@ from providers.contract import Accepted
 
 log = structlog.get_logger()
 
-FLUSH_ROWS, FLUSH_SECONDS = 20, 0.05  # so that a kill doubles no more than that
+FLUSH_ROWS, FLUSH_SECONDS = 50, 0.05  # so that a kill doubles no more than 50 ms' worth
 _LONGEST_PAUSE = 2.0
 _alarms: dict[Lane, float] = {}  # when this process will ring next for retries of a lane
 _alarms_lock = threading.Lock()
 
 
 class Recorder:
-    """Writes results as they come: every 50 ms or 20 rows, also while a provider keeps us waiting.
+    """Writes results as they come: every 50 ms or 50 rows, also while a provider keeps us waiting.
 
     Not `threaded`, it writes them together when it is closed. `until` is the `time.monotonic()` up to which a database
     that is away is tried again: what cannot be written before the lease ends will be sent a second time.
