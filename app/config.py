@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from io import StringIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
+
+from app.config_values import cidrs, flag, holds_certificates, list_of, one_of, rate, text, url, whole
 
 _VAR = Path("var")
 _ADDRESS = r"(?:[^<>\x00-\x1f]*<[^\s<>@]+@[^\s<>@]+>|[^\s<>@]+@[^\s<>@]+)"
@@ -27,71 +26,6 @@ class SettingsError(Exception):
         self.complaints = complaints
 
 
-def _text(value: str) -> str:
-    return value
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def parse(value: str) -> int:
-        if not re.fullmatch(r"-?\d{1,12}", value):
-            raise ValueError("is not a whole number")
-        if not low <= int(value) <= high:
-            raise ValueError(f"is not between {low} and {high}")
-        return int(value)
-
-    return parse
-
-
-def _flag(value: str) -> bool:
-    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-    if value.lower() not in words:
-        raise ValueError("is neither true nor false")
-    return words[value.lower()]
-
-
-def _list(*allowed: str) -> Callable[[str], tuple[str, ...]]:
-    def parse(value: str) -> tuple[str, ...]:
-        items = tuple(item.strip() for item in value.split(",") if item.strip())
-        if unknown := [item for item in items if allowed and item not in allowed]:
-            raise ValueError(f"names {unknown[0]!r}, which is none of {', '.join(allowed)}")
-        return items
-
-    return parse
-
-
-def _one_of(*allowed: str) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        if value not in allowed:
-            raise ValueError(f"is none of {', '.join(allowed)}")
-        return value
-
-    return parse
-
-
-def _url(*schemes: str) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        try:
-            parts = urlsplit(value)
-            _ = parts.port
-        except ValueError:  # whose text may hold a password with a slash in it
-            raise ValueError("is not a URL; a password in it must be percent-encoded") from None
-        if parts.scheme not in schemes or not (parts.netloc or parts.path):
-            raise ValueError(f"is not a URL that begins with {' or '.join(s + '://' for s in schemes)}")
-        return value.rstrip("/")
-
-    return parse
-
-
-def _cidrs(value: str) -> tuple[str, ...]:
-    return tuple(str(ipaddress.ip_network(item, strict=False)) for item in _list()(value))
-
-
-def _rate(value: str) -> str:
-    if not re.fullmatch(r"\d{1,9} per (second|minute|hour|day)", value):
-        raise ValueError('is not a limit such as "600 per minute"')
-    return value
-
-
 def setting(default: Any, parse: Callable[[str], Any], about: str, *, secret: bool = False) -> Any:
     """One setting: its default, how its text becomes a value (ValueError: why not), and a sentence for the docs."""
     return field(default=default, metadata={"parse": parse, "about": about, "secret": secret}, repr=not secret)
@@ -102,108 +36,106 @@ class Settings:
     """Every setting. The environment's name is the field's in capitals; secrets may also come as NAME_FILE."""
 
     # where it runs
-    host: str = setting("127.0.0.1", _text, "Address to listen on.")
-    port: int = setting(8000, _whole(1, 65535), "Port to listen on.")
+    host: str = setting("127.0.0.1", text, "Address to listen on.")
+    port: int = setting(8000, whole(1, 65535), "Port to listen on.")
     public_url: str = setting(
         "",
-        _url("http", "https"),
+        url("http", "https"),
         "The address under which people and providers reach this service; default http://HOST:PORT.",
     )
     data_dir: Path = setting(_VAR, Path, "Folder for the embedded database and the catcher.")
     database_url: str = setting(
         "",
-        _url("postgresql"),
+        url("postgresql"),
         "PostgreSQL, as an ordinary role; empty: embedded (SQLite in DATA_DIR).",
         secret=True,
     )
     migration_database_url: str = setting(
         "",
-        _url("postgresql"),
+        url("postgresql"),
         "The same database as its owner, for `tidings migrate`; default DATABASE_URL.",
         secret=True,
     )
     redis_url: str = setting(
-        "", _url("redis", "rediss", "unix"), "Redis, needed with PostgreSQL; empty: embedded.", secret=True
+        "", url("redis", "rediss", "unix"), "Redis, needed with PostgreSQL; empty: embedded.", secret=True
     )
     secret_key: str = setting(
-        "", _text, "At least 32 characters; encrypts secrets at rest. Embedded: made and kept in DATA_DIR.", secret=True
+        "", text, "At least 32 characters; encrypts secrets at rest. Embedded: made and kept in DATA_DIR.", secret=True
     )
-    tenant_name: str = setting("Tidings", _text, "Name of the first tenant, as people read it in messages.")
+    tenant_name: str = setting("Tidings", text, "Name of the first tenant, as people read it in messages.")
     bootstrap_api_key: str = setting(
-        "", _text, "First API key (tdg_live_ and 32 or more letters and digits).", secret=True
+        "", text, "First API key (tdg_live_ and 32 or more letters and digits).", secret=True
     )
-    log_level: str = setting("info", _one_of("debug", "info", "warning", "error"), "Least severity that is logged.")
-    log_format: str = setting("json", _one_of("json", "text"), "json for machines, text for eyes.")
-    metrics_token: str = setting("", _text, "Bearer token for /metrics; empty: loopback only.", secret=True)
+    log_level: str = setting("info", one_of("debug", "info", "warning", "error"), "Least severity that is logged.")
+    log_format: str = setting("json", one_of("json", "text"), "json for machines, text for eyes.")
+    metrics_token: str = setting("", text, "Bearer token for /metrics; empty: loopback only.", secret=True)
     prometheus_multiproc_dir: str = setting(
         "",
-        _text,
+        text,
         "Folder where web processes share their metrics; set it in the environment, and empty it before the start.",
     )
-    web_threads: int = setting(8, _whole(1, 512), "Request threads of each web process.")
-    web_processes: int = setting(2, _whole(1, 64), "Web processes of `tidings web`.")
-    worker_threads: int = setting(8, _whole(1, 256), "Threads of each worker process.")
-    worker_processes: int = setting(2, _whole(1, 64), "Processes of `tidings worker`.")
-    sweep_seconds: int = setting(3, _whole(1, 3600), "How often a worker looks for forgotten and due work.")
+    web_threads: int = setting(8, whole(1, 512), "Request threads of each web process.")
+    web_processes: int = setting(2, whole(1, 64), "Web processes of `tidings web`.")
+    worker_threads: int = setting(8, whole(1, 256), "Threads of each worker process.")
+    worker_processes: int = setting(2, whole(1, 64), "Processes of `tidings worker`.")
+    sweep_seconds: int = setting(3, whole(1, 3600), "How often a worker looks for forgotten and due work.")
 
     # email
     email_service: tuple[str, ...] = setting(
         (),
-        _list("smtp", "catcher"),
+        list_of("smtp", "catcher"),
         "Providers in order; unset: smtp if EMAIL_HOST is set, else the catcher when embedded.",
     )
-    email_host: str = setting("", _text, "SMTP server.")
-    email_port: int = setting(587, _whole(1, 65535), "SMTP port.")
-    email_secure: bool = setting(False, _flag, "true: TLS from the start; false: STARTTLS where offered.")
-    email_user: str = setting("", _text, "SMTP user; empty: no login.")
-    email_password: str = setting("", _text, "SMTP password.", secret=True)
-    email_from: str = setting("Tidings <tidings@localhost>", _text, "Sender of email that names none.")
-    email_timeout: int = setting(20_000, _whole(100, 600_000), "Milliseconds to wait for the SMTP server.")
-    email_ca_file: str = setting(
-        "", _text, "Extra certificates (PEM) to trust for SMTP, such as a private authority's."
-    )
+    email_host: str = setting("", text, "SMTP server.")
+    email_port: int = setting(587, whole(1, 65535), "SMTP port.")
+    email_secure: bool = setting(False, flag, "true: TLS from the start; false: STARTTLS where offered.")
+    email_user: str = setting("", text, "SMTP user; empty: no login.")
+    email_password: str = setting("", text, "SMTP password.", secret=True)
+    email_from: str = setting("Tidings <tidings@localhost>", text, "Sender of email that names none.")
+    email_timeout: int = setting(20_000, whole(100, 600_000), "Milliseconds to wait for the SMTP server.")
+    email_ca_file: str = setting("", text, "Extra certificates (PEM) to trust for SMTP, such as a private authority's.")
 
     # sms
     sms_provider: tuple[str, ...] = setting(
         (),
-        _list("twilio", "catcher"),
+        list_of("twilio", "catcher"),
         "Providers in order; unset: twilio if TWILIO_ACCOUNT_SID is set, else the catcher when embedded.",
     )
-    twilio_account_sid: str = setting("", _text, "Twilio account.")
-    twilio_auth_token: str = setting("", _text, "Twilio's token; also checks its callbacks.", secret=True)
-    twilio_phone_number: str = setting("", _text, "Sender of SMS, as +15551234567.")
-    twilio_api_url: str = setting("https://api.twilio.com", _url("http", "https"), "Twilio's API.")
-    sms_timeout: int = setting(10_000, _whole(100, 600_000), "Milliseconds to wait for the SMS provider.")
+    twilio_account_sid: str = setting("", text, "Twilio account.")
+    twilio_auth_token: str = setting("", text, "Twilio's token; also checks its callbacks.", secret=True)
+    twilio_phone_number: str = setting("", text, "Sender of SMS, as +15551234567.")
+    twilio_api_url: str = setting("https://api.twilio.com", url("http", "https"), "Twilio's API.")
+    sms_timeout: int = setting(10_000, whole(100, 600_000), "Milliseconds to wait for the SMS provider.")
 
     # webhooks
-    webhook_timeout: int = setting(15_000, _whole(100, 120_000), "Milliseconds a receiver has for its whole answer.")
+    webhook_timeout: int = setting(15_000, whole(100, 120_000), "Milliseconds a receiver has for its whole answer.")
     webhook_max_retries: int | None = setting(
         None,
-        _whole(0, 50),
+        whole(0, 50),
         "With WEBHOOK_RETRY_DELAY: retries after the first attempt (default 5); alone: cuts the default schedule.",
     )
     webhook_retry_delay: int | None = setting(
         None,
-        _whole(1, 86_400_000),
+        whole(1, 86_400_000),
         "Milliseconds before the first retry, doubling; unset: 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 10 h.",
     )
     webhook_allowed_cidrs: tuple[str, ...] = setting(
-        (), _cidrs, "Private ranges that webhooks may reach, as 10.0.0.0/8,192.168.1.0/24; embedded: loopback is added."
+        (), cidrs, "Private ranges that webhooks may reach, as 10.0.0.0/8,192.168.1.0/24; embedded: loopback is added."
     )
 
     # limits
-    max_body_bytes: int = setting(1_048_576, _whole(1_024, 104_857_600), "Largest request body.")
+    max_body_bytes: int = setting(1_048_576, whole(1_024, 104_857_600), "Largest request body.")
     max_send_body_bytes: int = setting(
-        26_214_400, _whole(1_024, 104_857_600), "Largest body of /api/send (attachments) and of event batches."
+        26_214_400, whole(1_024, 104_857_600), "Largest body of /api/send (attachments) and of event batches."
     )
-    max_recipients: int = setting(10_000, _whole(1, 100_000), "Most recipients of one event.")
-    rate_limit_write: str = setting("6000 per minute", _rate, "Requests that change something, per API key.")
-    rate_limit_events: str = setting("60000 per minute", _rate, "Posts of events, per API key.")
-    rate_limit_send: str = setting("6000 per minute", _rate, "Direct sends and tests, per API key.")
-    rate_limit_read: str = setting("12000 per minute", _rate, "Requests that only read, per API key.")
-    rate_limit_public: str = setting("600 per minute", _rate, "Requests without a key, per address.")
-    rate_limit_callbacks: str = setting("12000 per minute", _rate, "Providers' callbacks, per address.")
-    idempotency_hours: int = setting(24, _whole(1, 720), "How long an Idempotency-Key is remembered.")
+    max_recipients: int = setting(10_000, whole(1, 100_000), "Most recipients of one event.")
+    rate_limit_write: str = setting("6000 per minute", rate, "Requests that change something, per API key.")
+    rate_limit_events: str = setting("60000 per minute", rate, "Posts of events, per API key.")
+    rate_limit_send: str = setting("6000 per minute", rate, "Direct sends and tests, per API key.")
+    rate_limit_read: str = setting("12000 per minute", rate, "Requests that only read, per API key.")
+    rate_limit_public: str = setting("600 per minute", rate, "Requests without a key, per address.")
+    rate_limit_callbacks: str = setting("12000 per minute", rate, "Providers' callbacks, per address.")
+    idempotency_hours: int = setting(24, whole(1, 720), "How long an Idempotency-Key is remembered.")
 
     @property
     def embedded(self) -> bool:
@@ -287,14 +219,6 @@ def _given_text(given: Mapping[str, str], name: str, *, secret: bool) -> str:
         raise ValueError(f"cannot be read from the file of {name}_FILE ({error.__class__.__name__})") from None
 
 
-def _holds_certificates(path: str) -> bool:
-    try:
-        ssl.create_default_context(cafile=path)
-    except (OSError, ssl.SSLError):
-        return False
-    return True
-
-
 def _contradictions(settings: Settings, given: Mapping[str, Any]) -> list[str]:
     """What is wrong with settings that are each right."""
     s, rules = settings, []
@@ -338,6 +262,6 @@ def _contradictions(settings: Settings, given: Mapping[str, Any]) -> list[str]:
         (not re.fullmatch(_ADDRESS, s.email_from), "EMAIL_FROM: is not an address such as Shop <shop@example.com>")
     )
     rules.append(
-        ("email_ca_file" in given and not _holds_certificates(s.email_ca_file), "EMAIL_CA_FILE: is no PEM file")
+        ("email_ca_file" in given and not holds_certificates(s.email_ca_file), "EMAIL_CA_FILE: is no PEM file")
     )
     return [complaint for wrong, complaint in rules if wrong]

@@ -39,7 +39,17 @@ CORE_ORDER = (
     "sweeps",
 )
 PLUMBING = {
-    *("app.broker", "app.clock", "app.config", "app.crypto", "app.db", "app.errors", "app.ids", "app.logs"),
+    *(
+        "app.broker",
+        "app.clock",
+        "app.config",
+        "app.config_values",
+        "app.crypto",
+        "app.db",
+        "app.errors",
+        "app.ids",
+        "app.logs",
+    ),
     *("app.metrics", "app.paging", "app.rows", "app.standing"),
 }
 # Wiring may import everything: it is what puts the parts together.
