@@ -200,7 +200,8 @@ def _refuse_unscoped(
 
 
 _TENANT_TABLES: set[str] = set()
-_PREDICATE = re.compile(r"\btenant_id\W{0,2}\s*(?:=|in\b)|\btenants\.id\s*=", re.IGNORECASE)
+# Compared with a value that the caller gives, after WHERE: not set, and not compared with another column.
+_PREDICATE = re.compile(r"\bwhere\b.*\b(?:tenant_id|tenants\.id)\"?\s*=\s*[?:]", re.IGNORECASE | re.DOTALL)
 
 
 def register_tenant_table(name: str) -> None:

@@ -151,13 +151,16 @@ class TestSqlite:
             "DELETE FROM notification_rules WHERE id = 'x'",
             "UPDATE notification_logs SET status = 'sent' WHERE id = 'x'",
             "INSERT INTO notifications (id) VALUES ('x')",
+            "UPDATE notification_rules SET tenant_id = :other WHERE id = 'x'",
+            "SELECT a.id FROM notifications a JOIN recipients b ON a.tenant_id = b.tenant_id WHERE a.id = 'x'",
+            "SELECT id FROM notifications WHERE tenant_id IN (SELECT id FROM tenants)",
         ],
     )
     def test_a_statement_that_names_no_tenant_is_refused(
         self, runtime: Runtime, tenant_id: str, statement: str
     ) -> None:
         with pytest.raises(UnscopedStatementError), runtime.db.transaction(tenant(tenant_id)) as session:
-            session.execute(text(statement))
+            session.execute(text(statement), {"other": tenant_id})
         with runtime.db.transaction(system(Purpose.SWEEP), read_only=True) as session:
             if statement.startswith("SELECT"):
                 session.execute(text(statement))  # the listed purposes may
