@@ -17,7 +17,7 @@ from app.entrypoints import actors
 from app.running.embedded import prepare
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
-_SPARE_CONNECTIONS = 4
+_SPARE_CONNECTIONS = 8  # for recorders, and channels of one event that go side by side
 
 
 def load_settings() -> Settings:

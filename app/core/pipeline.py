@@ -198,10 +198,9 @@ def _plan_group(runtime: Runtime, tenant_id: str, lane: Lane, group: Sequence[Cl
     left = list(group)
     while left:
         with Room(runtime, lane) as room:
-            entered = {channel.value for channel in Channel if room.enter(channel)}
             with runtime.db.transaction(tenant(tenant_id)) as session:
                 left, pending = _plan_page(session, runtime, tenant_id, lane, left)
-                batches = [] if left else _claim_few(session, runtime, tenant_id, lane, pending, entered)
+                batches = [] if left else _claim_few(session, runtime, tenant_id, lane, pending, room)
             send.send_batches(runtime, batches, room)
 
 
@@ -233,11 +232,14 @@ def _plan_page(
 
 
 def _claim_few(
-    session: Session, runtime: Runtime, tenant_id: str, lane: Lane, pending: Sequence[Row], entered: set[str]
+    session: Session, runtime: Runtime, tenant_id: str, lane: Lane, pending: Sequence[Row], room: Room
 ) -> list[Batch]:
     """Of few deliveries, those that this thread sends at once; the others are for whoever hears the bell."""
+    if len(pending) > BATCH:
+        return []
+    entered = {channel for channel in {row["channel"] for row in pending} if room.enter(channel)}
     mine = [row["id"] for row in pending if row["channel"] in entered]
-    if not mine or len(pending) > BATCH:
+    if not mine:
         return []
     if len(mine) == len(pending):
         session.info["rings"].discard((Job.DELIVER, lane))  # nothing is left for others

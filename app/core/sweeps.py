@@ -62,8 +62,13 @@ def release_all_leases(runtime: Runtime) -> int:
 
     What was under way when the process died counts as lost.
     """
-    with runtime.db.transaction(system(Purpose.SWEEP)) as session:
-        return _take_back(session, runtime.clock.now(), everything=True)
+    released = 0
+    while True:
+        with runtime.db.transaction(system(Purpose.SWEEP)) as session:
+            taken = _take_back(session, runtime.clock.now(), everything=True)
+        if not taken:
+            return released
+        released += taken
 
 
 def ring_for_due(runtime: Runtime) -> None:

@@ -31,7 +31,7 @@ class InProcessWorker:
         # Each lane has threads of its own: however long normal work lasts, transactional work does not wait for it.
         shares = lane_threads(runtime.settings.worker_threads)
         self._workers = [
-            dramatiq.Worker(runtime.bell.broker, queues={lane.value}, worker_timeout=1000, worker_threads=threads)
+            dramatiq.Worker(runtime.bell.broker, queues={lane.value}, worker_timeout=250, worker_threads=threads)
             for lane, threads in shares.items()
         ]
         # Dramatiq warns that two workers listen to one broker. That is meant: each to its own queues.

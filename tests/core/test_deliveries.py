@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections import Counter
@@ -11,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import update
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.broker import Bell
 from app.config import Settings
@@ -315,6 +317,33 @@ def test_the_worker_hears_the_bell_and_the_sweep_finds_what_no_bell_rang_for(
     wait_until(lambda: delivery(runtime, tenant_id, forgotten).status == "delivered")
 
 
+def test_every_short_retry_is_rung_for_when_it_is_due(
+    runtime: Runtime, tenant_id: str, receiver: HttpReceiver, worker: object
+) -> None:
+    # given two receivers that fail once, and a schedule shorter than the sweep's
+    house_schedule = schedule_for(Channel.WEBHOOK, runtime.settings)
+    assert house_schedule[0] < runtime.settings.sweep_seconds
+    for path in ("/one", "/two"):
+        receiver.on(path, Answer(500), Answer(204))
+        add_endpoint(runtime, tenant_id, receiver.url(path), (f"order.{path[1:]}",))
+    # when their events come one shortly after the other
+    accept(runtime, tenant_id, EventInput("order.one"))
+    wait_until(lambda: len(receiver.ledger) == 1)
+    accept(runtime, tenant_id, EventInput("order.two"))
+    # then each is tried again at its own time, and not at the sweep's
+    wait_until(lambda: len(rows_of(runtime, tenant_id, Delivery, channel="webhook", status="delivered")) == 2)
+    gaps = []
+    for path in ("/one", "/two"):
+        first, second = [got.at for got in receiver.ledger if got.path == path]
+        gaps.append(second - first)
+    assert max(gaps) < runtime.settings.sweep_seconds
+
+
+@pytest.fixture
+def make_settings() -> Callable[..., Settings]:
+    return lambda **values: Settings(**values, webhook_retry_delay=200, webhook_max_retries=7, sweep_seconds=20)
+
+
 class TestSchedule:
     """Retries are data, with an end."""
 
@@ -425,6 +454,18 @@ def test_a_result_that_the_database_refuses_is_kept_without_its_details_and_keep
         recorder.add(tried)
     recorder.close()
     assert {row.status for row in rows_of(runtime, tenant_id, Delivery)} == {"sent"}
+
+
+def test_a_result_that_cannot_be_written_at_all_keeps_back_no_other(runtime: Runtime, tenant_id: str) -> None:
+    ids = [in_app(runtime, tenant_id, f"user-{number}") for number in range(3)]
+    claimed = [claim(runtime, tenant_id, delivery_id) for delivery_id in ids]
+    hopeless = replace(claimed[1], attempt=10**30)  # no integer of any database
+    recorder = Recorder(runtime, tenant_id, threaded=False, until=time.monotonic() + 5)
+    for one in (claimed[0], hopeless, claimed[2]):
+        recorder.add(Tried(one, "in_app", Accepted("fine")))
+    with contextlib.suppress(SQLAlchemyError):
+        recorder.close()
+    assert [delivery(runtime, tenant_id, i).status for i in (ids[0], ids[2])] == ["sent", "sent"]
 
 
 def test_a_failure_told_before_the_acceptance_is_on_record_stays(runtime: Runtime, tenant_id: str) -> None:

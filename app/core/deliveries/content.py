@@ -261,7 +261,7 @@ def _in_app(_runtime: Runtime, claim: Claim, _facts: _Facts, parts: Parts) -> Ou
     return OutboundMessage(
         claim.id,
         Channel.IN_APP,
-        claim.user_id or claim.address,
+        claim.address or claim.user_id or "",
         claim.attempt,
         claim.created_at,
         subject=parts.get("title", ""),

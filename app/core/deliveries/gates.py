@@ -7,22 +7,30 @@ from collections import Counter
 from types import TracebackType
 from typing import Self
 
+from app.core.deliveries import alarms
 from app.core.outbox import Job, Lane
 from app.core.runtime import Runtime
+from providers.contract import Channel
 
 _lock = threading.Lock()
 _inside: Counter[tuple[Lane, str]] = Counter()
 _turned_away: set[tuple[Lane, str]] = set()
 
 
+QUICK = Channel.IN_APP  # never waits for anybody outside
+_PASS_ON_SECONDS = 0.1
+
+
 def lane_threads(threads: int) -> dict[Lane, int]:
-    """How many of a process's threads each lane has: a quarter for what somebody waits for, at least one each."""
-    transactional = max(1, threads // 4)
+    """How many of a process's threads each lane has: half, at least one each."""
+    transactional = max(1, threads // 2)
     return {Lane.TRANSACTIONAL: transactional, Lane.NORMAL: max(1, threads - transactional)}
 
 
 class Room:
     """The channels on which one job may send. Half of a lane's threads may be busy with one channel.
+
+    One thread is never held by those that wait for others' servers: the bell goes on whatever hangs.
 
     Nobody waits to enter: what is turned away stays in its row, and is rung for when somebody gives room back.
     Leaving the block gives back what is left.
@@ -31,7 +39,8 @@ class Room:
     def __init__(self, runtime: Runtime, lane: Lane) -> None:
         self._runtime = runtime
         self._lane = lane
-        self._limit = max(1, lane_threads(runtime.settings.worker_threads)[lane] // 2)
+        threads = lane_threads(runtime.settings.worker_threads)[lane]
+        self._limit, self._limit_of_all = max(1, threads // 2), max(1, threads - 1)
         self._entered: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -47,12 +56,16 @@ class Room:
         """Whether a batch of this channel may be sent now."""
         place = (self._lane, channel)
         with _lock:
-            if _inside[place] >= self._limit:
-                _turned_away.add(place)
-                return False
-            _inside[place] += 1
-        self._entered.add(channel)
-        return True
+            waiting = sum(count for (lane, name), count in _inside.items() if lane == self._lane and name != QUICK)
+            full = channel != QUICK and waiting >= self._limit_of_all
+            if not full and _inside[place] < self._limit:
+                _inside[place] += 1
+                self._entered.add(channel)
+                return True
+            _turned_away.add(place)
+        if self._runtime.settings.redis_url:  # another process may have room: it has to hear of it too
+            alarms.ring_in(self._runtime, self._lane, _PASS_ON_SECONDS)
+        return False
 
     def give_back(self, channel: str) -> None:
         """The batch of this channel has ended, or there was none. Whoever was turned away meanwhile is rung for."""
@@ -62,7 +75,7 @@ class Room:
         place = (self._lane, channel)
         with _lock:
             _inside[place] -= 1
-            missed = place in _turned_away
-            _turned_away.discard(place)
+            missed = {other for other in _turned_away if other[0] == self._lane}
+            _turned_away.difference_update(missed)
         if missed:
             self._runtime.bell.ring(Job.DELIVER, self._lane)

@@ -120,7 +120,7 @@ def record(
 ) -> float | None:
     """Write the results of some claims of one tenant. Deliveries are fenced by attempt; attempts are always kept.
 
-    Returns the seconds until the soonest of those that failed is due again, if any is.
+    Returns the seconds until the soonest of those that failed or were given back is due again, if any is.
     """
     now = runtime.clock.now()
     verdicts = [_verdict(item, runtime, chance, now) for item in tried]
@@ -134,8 +134,7 @@ def record(
     for verdict, item in zip(verdicts, tried, strict=True):
         DELIVERIES.labels(item.claim.channel, verdict["outcome"]).inc()
         ATTEMPT_SECONDS.labels(item.claim.channel, item.provider or "none").observe(item.duration_ms / 1000)
-    again = [verdict["delay"] for verdict in refused if verdict["outcome"] == "retryable" and "delay" in verdict]
-    return min(again, default=None)
+    return min((verdict["delay"] for verdict in refused if "delay" in verdict), default=None)
 
 
 def _write(

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import structlog
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from app.core.deliveries import outcome
+from app.core.deliveries import alarms, outcome
 from app.core.deliveries.outcome import Tried
-from app.core.outbox import Job, Lane
+from app.core.outbox import Lane
 from app.core.runtime import Runtime
 from app.db import tenant
 from providers.contract import Accepted
@@ -22,8 +23,7 @@ log = structlog.get_logger()
 
 FLUSH_ROWS, FLUSH_SECONDS = 50, 0.05  # so that a kill doubles no more than 50 ms' worth
 _LONGEST_PAUSE = 2.0
-_alarms: dict[Lane, float] = {}  # when this process will ring next for retries of a lane
-_alarms_lock = threading.Lock()
+_MAY_PASS = (OperationalError, InterfaceError, PoolTimeoutError)  # the database's state, not the result's fault
 
 
 class Recorder:
@@ -86,45 +86,39 @@ class Recorder:
             try:
                 soonest = self._record(batch)
                 break
-            except OperationalError as error:
+            except _MAY_PASS as error:
                 if time.monotonic() + pause > self._until:
                     raise
-                log.warning("record_retried", error=type(error.orig).__name__, rows=len(batch))
+                log.warning("record_retried", error=type(error).__name__, rows=len(batch))
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             except SQLAlchemyError as error:
                 log.exception("record_refused", rows=len(batch))
                 self._write_singly(batch, error)
                 return
-        self._ring_when_due(soonest, Lane(batch[0].claim.lane))
+        if soonest is not None:
+            alarms.ring_in(self._runtime, Lane(batch[0].claim.lane), soonest)
 
     def _write_singly(self, batch: Sequence[Tried], error: SQLAlchemyError) -> None:
         """One result that the database refuses keeps back no other; its own is written without the details."""
-        if len(batch) > 1:
-            for item in batch:
-                self._write([item])
+        if len(batch) == 1:
+            bare = _without_detail(batch[0])
+            if bare == batch[0]:
+                raise error
+            self._write([bare])
             return
-        bare = _without_detail(batch[0])
-        if bare == batch[0]:
-            raise error
-        self._write([bare])
+        failure: Exception | None = None
+        for item in batch:
+            try:
+                self._write([item])
+            except SQLAlchemyError as fault:
+                failure = failure or fault
+        if failure:
+            raise failure
 
     def _record(self, batch: Sequence[Tried]) -> float | None:
         with self._runtime.db.transaction(tenant(self._tenant_id)) as session:
             return outcome.record(session, self._runtime, self._tenant_id, batch, random.Random())
-
-    def _ring_when_due(self, soonest: float | None, lane: Lane) -> None:
-        """A retry that is due before the next sweep would wait for it; the row is the truth, this is only a bell."""
-        if soonest is None or soonest > self._runtime.settings.sweep_seconds:
-            return
-        now = time.monotonic()
-        with _alarms_lock:
-            if now < _alarms.get(lane, 0.0) <= now + soonest:
-                return
-            _alarms[lane] = now + soonest
-        timer = threading.Timer(soonest, self._runtime.bell.ring, (Job.DELIVER, lane))
-        timer.daemon = True
-        timer.start()
 
 
 def _without_detail(tried: Tried) -> Tried:

@@ -82,13 +82,10 @@ def send_now(runtime: Runtime, tenant_id: str, delivery_ids: Sequence[str]) -> N
 def send_batches(runtime: Runtime, batches: Sequence[Batch], room: Room | None = None) -> None:
     """Send claims of one tenant; the channels go side by side, so that a slow one holds back no other.
 
-    What is not in use of `room`, and what is used up, is given back at once.
+    Of `room` each channel is given back when its batch has ended.
     """
     if not batches:
         return
-    if room:
-        for channel in set(Channel) - {batch.claims[0].channel for batch in batches}:
-            room.give_back(channel)
     first, *others = batches
     futures = [_parallel.submit(_send_and_leave, runtime, batch, room) for batch in others]
     try:
@@ -114,6 +111,14 @@ def _send_batch(runtime: Runtime, batch: Batch) -> None:
     until = time.monotonic() + lease_seconds(runtime, channel) - _MARGIN_SECONDS
     recorder = Recorder(runtime, tenant_id, threaded=threaded, until=until)
     left = {claim.id: claim for claim in batch.claims}
+    try:
+        _send_recorded(runtime, batch, recorder, left)
+    finally:
+        recorder.close()
+
+
+def _send_recorded(runtime: Runtime, batch: Batch, recorder: Recorder, left: dict[str, Claim]) -> None:
+    """Record what comes of each claim; what is `left` at the end was not begun, or broke with the batch."""
     fault: Exception | None = None
     try:
         for tried in _try_all(runtime, content.prepare(runtime, batch)):
@@ -121,11 +126,10 @@ def _send_batch(runtime: Runtime, batch: Batch) -> None:
             recorder.add(tried)
     except Exception as error:
         # Some may be on the wire, and one of them breaks us: each counts as tried, and is tried on its own next time.
-        log.exception("batch_failed", channel=channel, claims=len(batch.claims))
+        log.exception("batch_failed", channel=batch.claims[0].channel, claims=len(batch.claims))
         fault = RetryableError("internal_error", type(error).__name__)
     for claim in left.values():
         recorder.add(Tried(claim, None, fault, alone=fault is not None))
-    recorder.close()
 
 
 def _try_all(runtime: Runtime, prepared: Sequence[Prepared]) -> Iterator[Tried]:
