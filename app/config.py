@@ -221,7 +221,15 @@ def _given_text(given: Mapping[str, str], name: str, *, secret: bool) -> str:
 
 def _contradictions(settings: Settings, given: Mapping[str, Any]) -> list[str]:
     """What is wrong with settings that are each right."""
-    s, rules = settings, []
+    rules = _about_running(settings, given) + _about_sending(settings, given)
+    return [complaint for wrong, complaint in rules if wrong]
+
+
+_Rules = list[tuple[bool, str]]  # (whether it is wrong, the complaint)
+
+
+def _about_running(s: Settings, given: Mapping[str, Any]) -> _Rules:
+    rules: _Rules = []
     postgres = s.database_url.startswith("postgresql")
     rules.append((postgres and not s.redis_url, "REDIS_URL: is needed with a PostgreSQL DATABASE_URL"))
     rules.append(
@@ -240,6 +248,11 @@ def _contradictions(settings: Settings, given: Mapping[str, Any]) -> list[str]:
             "BOOTSTRAP_API_KEY: is not tdg_live_ followed by 32 or more letters and digits",
         )
     )
+    return rules
+
+
+def _about_sending(s: Settings, given: Mapping[str, Any]) -> _Rules:
+    rules: _Rules = []
     rules.append(
         ("smtp" in s.email_service and not s.email_host, "EMAIL_HOST: is needed when EMAIL_SERVICE names smtp")
     )
@@ -264,4 +277,4 @@ def _contradictions(settings: Settings, given: Mapping[str, Any]) -> list[str]:
     rules.append(
         ("email_ca_file" in given and not holds_certificates(s.email_ca_file), "EMAIL_CA_FILE: is no PEM file")
     )
-    return [complaint for wrong, complaint in rules if wrong]
+    return rules
