@@ -20,6 +20,7 @@ class Lane(StrEnum):
 
     TRANSACTIONAL = "transactional"
     NORMAL = "normal"
+    BULK = "bulk"
 
 
 def ring_after_commit(session: Session, job: Job, lane: Lane) -> None:

@@ -20,6 +20,7 @@ class Delivery(TenantOwned):
 
     `turn` orders the claims: 0 a first attempt, 1 a retry, 2 a suspect (its worker was lost) that is tried alone.
     `losses` counts lost workers. `attempt` fences results. What happened when is kept in the `…_at` columns.
+    After `expires_at` it is not sent any more. `traceparent` is the caller's (W3C Trace Context).
     """
 
     __tablename__ = "notification_logs"
@@ -75,6 +76,8 @@ class Delivery(TenantOwned):
     opened_at: Mapped[datetime | None] = mapped_column(Utc)
     clicked_at: Mapped[datetime | None] = mapped_column(Utc)
     read_at: Mapped[datetime | None] = mapped_column(Utc)
+    expires_at: Mapped[datetime | None] = mapped_column(Utc)
+    traceparent: Mapped[str | None] = mapped_column()
 
 
 class DeliveryContent(TenantOwned):

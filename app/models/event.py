@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index, text
+from sqlalchemy import Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Json, TenantOwned, Utc, created_at, flag
+from app.models.base import Id, Json, TenantOwned, Utc, created_at, flag
 
 PARTITIONED = {"postgresql_partition_by": "RANGE (id)"}
 
@@ -16,8 +16,10 @@ PARTITIONED = {"postgresql_partition_by": "RANGE (id)"}
 class Event(TenantOwned):
     """Something happened. `user_ids` are the people named by whoever posted it.
 
-    `cursor` is how many of them are planned. `notes` says which rules were passed over, and why:
-    [{ruleId, reason, count}]. `attempt` counts the claims of planning, fenced like a delivery's.
+    `cursor` is how many of them are planned, `topic_index` and `topic_after` how far the lists of `topics` are: whose
+    turn it is, and the last of its people. `notes` says which rules were passed over, and why:
+    [{ruleId, reason, count}]. `attempt` counts the claims of planning, fenced like a delivery's; `failures` those that
+    went wrong. `traceparent` is the caller's (W3C Trace Context).
     """
 
     __tablename__ = "event_logs"
@@ -55,3 +57,24 @@ class Event(TenantOwned):
     planned_at: Mapped[datetime | None] = mapped_column(Utc)
     notes: Mapped[list[Any]] = mapped_column(Json, default=list, server_default=text("'[]'"))
     error: Mapped[str | None] = mapped_column()
+    expires_at: Mapped[datetime | None] = mapped_column(Utc)
+    topics: Mapped[list[str]] = mapped_column(Json, default=list, server_default=text("'[]'"))
+    topic_index: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    topic_after: Mapped[str] = mapped_column(default="", server_default=text("''"))
+    failures: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    dedupe_key: Mapped[str | None] = mapped_column()
+    traceparent: Mapped[str | None] = mapped_column()
+
+
+class EventDedupe(TenantOwned):
+    """The event that a dedupe key stands for until `expires_at`, and how often it was posted again."""
+
+    __tablename__ = "event_dedupes"
+    __table_args__ = (UniqueConstraint("tenant_id", "key"), Index(None, "expires_at"))
+
+    key: Mapped[str] = mapped_column()
+    event_id: Mapped[str] = mapped_column(Id)
+    duplicates: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    created_at: Mapped[datetime] = created_at()
+    expires_at: Mapped[datetime] = mapped_column(Utc)
+    last_duplicate_at: Mapped[datetime | None] = mapped_column(Utc)

@@ -15,6 +15,7 @@ class Rule(TenantOwned):
     """When an event looks like this, tell its people with these actions.
 
     `event_type` is exact, `order.*` or `*`. `actions` is [{channel, template, condition?, to?, configurationId?}].
+    `priority` orders the rules of a tenant; `lane`, if set, is where its deliveries wait, else the event's.
     """
 
     __tablename__ = "notification_rules"
@@ -30,3 +31,4 @@ class Rule(TenantOwned):
     actions: Mapped[list[dict[str, Any]]] = mapped_column(Json)
     created_at: Mapped[datetime] = created_at()
     updated_at: Mapped[datetime] = mapped_column(Utc)
+    lane: Mapped[str | None] = mapped_column()
