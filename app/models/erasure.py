@@ -11,7 +11,10 @@ from app.models.base import Json, TenantOwned, Utc
 
 
 class Erasure(TenantOwned):
-    """The receipt of a person's removal: whom, only as a keyed hash; when; how many rows of each kind."""
+    """The receipt of a person's removal: whom, only as a keyed hash; when; how many rows of each kind.
+
+    `progress` is who it is and how far it has come, encrypted; it goes when the removal is finished.
+    """
 
     __tablename__ = "erasures"
     __table_args__ = (Index(None, "tenant_id", "id"),)
@@ -20,3 +23,4 @@ class Erasure(TenantOwned):
     requested_at: Mapped[datetime] = mapped_column(Utc)
     finished_at: Mapped[datetime | None] = mapped_column(Utc)
     counts: Mapped[dict[str, int]] = mapped_column(Json)
+    progress: Mapped[str | None] = mapped_column()

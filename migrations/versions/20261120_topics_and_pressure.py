@@ -122,6 +122,7 @@ def create_tenant_tables() -> None:
         sa.Column("requested_at", moment(), nullable=False),
         sa.Column("finished_at", moment(), nullable=True),
         sa.Column("counts", document(), nullable=False),
+        sa.Column("progress", sa.String(), nullable=True),
         sa.Column("id", ident()),
         sa.Column("tenant_id", ident(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_erasures"),
