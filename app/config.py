@@ -12,8 +12,9 @@ from typing import Any
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
-from app.config_values import cidrs, flag, holds_certificates, list_of, one_of, rate, text, url, whole
+from app.config_values import cidrs, flag, holds_certificates, lanes, list_of, one_of, rate, text, url, whole
 
+LANES = ("transactional", "normal", "bulk")  # the more urgent first
 _VAR = Path("var")
 _ADDRESS = r"(?:[^<>\x00-\x1f]*<[^\s<>@]+@[^\s<>@]+>|[^\s<>@]+@[^\s<>@]+)"
 
@@ -76,7 +77,13 @@ class Settings:
     )
     web_threads: int = setting(8, whole(1, 512), "Request threads of each web process.")
     web_processes: int = setting(2, whole(1, 64), "Web processes of `tidings web`.")
-    worker_threads: int = setting(8, whole(1, 256), "Threads of each worker process.")
+    worker_threads: int = setting(16, whole(1, 256), "Threads of each worker process, shared out among the lanes.")
+    worker_lanes: tuple[tuple[str, int], ...] = setting(
+        (),
+        lanes(*LANES),
+        "Threads by lane of each worker process, as transactional=2,normal=4,bulk=2; a lane left out is not served by"
+        " it; unset: WORKER_THREADS, a third each.",
+    )
     worker_processes: int = setting(2, whole(1, 64), "Processes of `tidings worker`.")
     sweep_seconds: int = setting(3, whole(1, 3600), "How often a worker looks for forgotten and due work.")
 
@@ -141,6 +148,15 @@ class Settings:
     def embedded(self) -> bool:
         """Web, worker and sweeps in one process, on SQLite, without Redis."""
         return not self.redis_url
+
+    @property
+    def lanes(self) -> dict[str, int]:
+        """How many threads of a worker process each lane has that it serves.
+
+        A share of `worker_threads`, the more urgent before the less, at least one; or what `worker_lanes` says.
+        """
+        shares = {lane: max(1, (self.worker_threads + 2 - place) // 3) for place, lane in enumerate(LANES)}
+        return dict(self.worker_lanes) or shares
 
     @property
     def loopback(self) -> bool:
@@ -239,6 +255,13 @@ def _about_running(s: Settings, given: Mapping[str, Any]) -> _Rules:
         (
             bool(s.redis_url) and not s.secret_key and "secret_key" not in given,
             "SECRET_KEY: is needed outside embedded mode",
+        )
+    )
+    left_out = [lane for lane in LANES if lane not in s.lanes]
+    rules.append(
+        (
+            s.embedded and bool(left_out),
+            f"WORKER_LANES: leaves out {', '.join(left_out)}, and embedded there is no other process to serve them",
         )
     )
     rules.append((bool(s.secret_key) and len(s.secret_key) < 32, "SECRET_KEY: is shorter than 32 characters"))

@@ -86,6 +86,29 @@ def rate(value: str) -> str:
     return value
 
 
+def lanes(*names: str) -> Callable[[str], tuple[tuple[str, int], ...]]:
+    """Threads by lane, such as "normal=4,bulk=2": any of `names`, each once, with 1 to 256 threads."""
+
+    def parse(value: str) -> tuple[tuple[str, int], ...]:
+        found: dict[str, int] = {}
+        for item in list_of()(value):
+            name, given, threads = (part.strip() for part in item.partition("="))
+            if not given:
+                raise ValueError(f'is not a list such as "{",".join(f"{known}=2" for known in names)}"')
+            if name not in names:
+                raise ValueError(f"names {name!r}, which is none of {', '.join(names)}")
+            if name in found:
+                raise ValueError(f"names {name} twice")
+            if not re.fullmatch(r"\d{1,3}", threads) or not 1 <= int(threads) <= 256:
+                raise ValueError(f"gives {name} {threads!r} threads, which is not between 1 and 256")
+            found[name] = int(threads)
+        if not found:
+            raise ValueError("names no lane")
+        return tuple(found.items())
+
+    return parse
+
+
 def holds_certificates(path: str) -> bool:
     """Whether the file can be loaded as trusted certificates (PEM)."""
     try:

@@ -28,9 +28,8 @@ def load_settings() -> Settings:
 def make_runtime(settings: Settings, clock: Clock | None = None) -> Runtime:
     """A database, a vault, a bell with its actors, the channels and the shipped templates."""
     clock = clock or Clock()
-    threads = max(settings.web_threads, settings.worker_threads)
-    if settings.embedded:
-        threads = settings.web_threads + settings.worker_threads
+    working = sum(settings.lanes.values())
+    threads = settings.web_threads + working if settings.embedded else max(settings.web_threads, working)
     db = Database(settings.database_url, pool_size=threads + _SPARE_CONNECTIONS)
     db.bell = bell = make_bell(settings.redis_url)
     runtime = Runtime(

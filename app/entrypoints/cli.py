@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,7 +17,8 @@ from sqlalchemy.exc import DBAPIError
 
 from app import make_runtime, schema
 from app.clock import Clock
-from app.config import Settings, SettingsError
+from app.config import LANES, Settings, SettingsError
+from app.config_values import lanes as parse_lanes
 from app.core import keys
 from app.crypto import Vault, VaultError
 from app.db import Database, Purpose, system, tenant
@@ -101,13 +103,23 @@ def web() -> None:
 
 @main.command()
 @click.option("--alone", is_flag=True, hidden=True, help="Be one worker process instead of watching several.")
+@click.option(
+    "--lanes",
+    default="",
+    metavar="LANE=THREADS,…",
+    help="Threads by lane of each process, instead of WORKER_LANES; a lane left out is not served.",
+)
 @_guarded
-def worker(alone: bool) -> None:
-    """Start the worker processes and watch over them (production; needs PostgreSQL and Redis)."""
+def worker(alone: bool, lanes: str) -> None:
+    """Start the worker processes and watch over them (production; needs PostgreSQL and Redis).
+
+    Lanes are transactional, normal and bulk: `tidings worker --lanes transactional=2,normal=4,bulk=2`.
+    """
+    chosen = _lanes(lanes)
     settings = _production("worker")
     if alone:
-        sys.exit(run_alone(make_runtime(settings)))
-    become_supervisor(settings.worker_processes)
+        sys.exit(run_alone(make_runtime(replace(settings, worker_lanes=chosen or settings.worker_lanes))))
+    become_supervisor(settings.worker_processes, lanes)
 
 
 @main.command()
@@ -175,6 +187,13 @@ def token(user: str, hours: float) -> None:
 main.add_command(commands.listen)
 main.add_command(commands.send)
 main.add_command(commands.event)
+
+
+def _lanes(given: str) -> tuple[tuple[str, int], ...]:
+    try:
+        return parse_lanes(*LANES)(given) if given else ()
+    except ValueError as error:
+        _fail(f"--lanes: {given!r} {error}")
 
 
 def _production(command: str) -> Settings:

@@ -14,7 +14,6 @@ import dramatiq
 import structlog
 
 from app.core import sweeps
-from app.core.deliveries.gates import lane_threads
 from app.core.runtime import Runtime
 
 log = structlog.get_logger()
@@ -29,10 +28,10 @@ class InProcessWorker:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         # Each lane has threads of its own: however long normal work lasts, transactional work does not wait for it.
-        shares = lane_threads(runtime.settings.worker_threads)
+        # A lane that this process does not serve has none, and its bell is for others.
         self._workers = [
-            dramatiq.Worker(runtime.bell.broker, queues={lane.value}, worker_timeout=250, worker_threads=threads)
-            for lane, threads in shares.items()
+            dramatiq.Worker(runtime.bell.broker, queues={lane}, worker_timeout=250, worker_threads=threads)
+            for lane, threads in runtime.settings.lanes.items()
         ]
         # Dramatiq warns that two workers listen to one broker. That is meant: each to its own queues.
         runtime.bell.broker.logger.setLevel(logging.ERROR)
@@ -73,9 +72,13 @@ def start_embedded(runtime: Runtime) -> InProcessWorker:
     return worker
 
 
-def become_supervisor(count: int) -> NoReturn:
-    """Turn this process into the one that watches over `count` worker processes."""
+def become_supervisor(count: int, lanes: str) -> NoReturn:
+    """Turn this process into the one that watches over `count` worker processes.
+
+    `lanes`: threads by lane, as in the setting WORKER_LANES; empty: what the settings say.
+    """
     command = [sys.executable, "-m", "app.entrypoints.cli", "worker", "--alone"]
+    command += ["--lanes", lanes] if lanes else []
     os.execv(sys.executable, [sys.executable, str(SUPERVISOR), str(count), *command])  # noqa: S606
 
 

@@ -21,11 +21,6 @@ QUICK = Channel.IN_APP  # never waits for anybody outside
 _PASS_ON_SECONDS = 0.1
 
 
-def lane_threads(threads: int) -> dict[Lane, int]:
-    """How many of a process's threads each lane has: about a third, the more urgent before the less, at least one."""
-    return {lane: max(1, (threads + 2 - place) // 3) for place, lane in enumerate(Lane)}
-
-
 class Room:
     """The channels on which one job may send. Half of a lane's threads may be busy with one channel.
 
@@ -38,7 +33,7 @@ class Room:
     def __init__(self, runtime: Runtime, lane: Lane) -> None:
         self._runtime = runtime
         self._lane = lane
-        threads = lane_threads(runtime.settings.worker_threads)[lane]
+        threads = runtime.settings.lanes.get(lane, 1)
         self._limit, self._limit_of_all = max(1, threads // 2), max(1, threads - 1)
         self._entered: set[str] = set()
 
