@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import inspect, select
 from sqlalchemy.orm import Session, defer
 
 from app.errors import NotFoundError
@@ -28,7 +29,7 @@ def search(
     until: datetime | None = None,
 ) -> Page[Event]:
     """A tenant's events, newest first, without their data and people. `since` is inclusive, `until` is not."""
-    heavy = (Event.data, Event.user_ids, Event.notes)
+    heavy = (Event.data, Event.user_ids, Event.topics, Event.notes)
     query = select(Event).where(Event.tenant_id == tenant_id).options(*(defer(column) for column in heavy))
     if event_type is not None:
         query = query.where(Event.event_type == event_type)
@@ -50,3 +51,9 @@ def get(session: Session, tenant_id: str, event_id: str) -> Event:
     if found is None:
         raise NotFoundError("There is no such event.")
     return found
+
+
+def shown(event: Event) -> dict[str, Any]:
+    """An event's columns: {name: value}."""
+    columns: Any = inspect(Event).column_attrs
+    return {column.key: getattr(event, column.key) for column in columns}

@@ -1,4 +1,4 @@
-"""The names that callers choose: event types and the patterns that speak of many, categories, keys of templates."""
+"""The names that callers choose: event types and the patterns that speak of many, categories, templates, topics."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Iterable
 
 MAX_PATTERN = 255  # characters
 CATEGORY_FORM = "1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"
+TOPIC_FORM = "1 to 100 of letters, digits, '.', '_' and '-', beginning with a letter or digit"
 
 _PATTERN = re.compile(r"[a-zA-Z0-9_-]+(\.[a-zA-Z0-9_-]+)*(\.\*)?|\*")
 _CATEGORY = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_TOPIC = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}")
 _TEMPLATE_KEY = re.compile(r"[a-z0-9][a-z0-9._/-]{0,199}")
 
 
@@ -34,3 +36,8 @@ def is_category(text: str) -> bool:
 def is_template_key(text: str) -> bool:
     """Whether this can be the key of a template: `order.created`, `partials/footer`."""
     return _TEMPLATE_KEY.fullmatch(text) is not None and ".." not in text
+
+
+def is_topic(text: str) -> bool:
+    """Whether this can name a list of recipients: `newsletter`."""
+    return _TOPIC.fullmatch(text) is not None

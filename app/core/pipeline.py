@@ -8,9 +8,10 @@ deliveries.send claims what is due, renders, hands over to a provider, records t
 
 from __future__ import annotations
 
-from collections import Counter
+import time
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -18,39 +19,45 @@ import structlog
 from sqlalchemy.orm import Session
 
 from app import rows
-from app.core import preferences, recipients, rules, webhooks
-from app.core.deliveries import claims, content, event_claims, send
+from app.core import preferences, recipients, rules, topics
+from app.core.deliveries import claims, content, event_claims, pages, send, witness
 from app.core.deliveries.claims import BATCH
 from app.core.deliveries.content import Batch
 from app.core.deliveries.event_claims import ClaimedEvent
 from app.core.deliveries.gates import Room
-from app.core.deliveries.plan import Plan, PlannedEvent, Row, Setting, new_row, plan, skipped
+from app.core.deliveries.plan import Row, is_over, new_row, skipped
 from app.core.outbox import Job, Lane, ring_after_commit
 from app.core.runtime import Runtime
 from app.core.templating import RenderError, finish_html
-from app.core.webhooks import Endpoint
 from app.db import Purpose, narrow, system, tenant
-from app.errors import InvalidError
+from app.errors import InvalidError, refuse
 from app.ids import new_id
-from app.metrics import EVENTS_ACCEPTED, EVENTS_PLANNED
+from app.metrics import EVENTS_PLANNED
 from app.models import Delivery, Event
-from providers.contract import Channel, DeliveryStatus
+from providers.contract import Channel
 
 log = structlog.get_logger()
 
-PAGE = 500  # people planned in one transaction
+TURN_SECONDS = 0.5  # of planning in one thread, before others have their turn
+_PAST = "lies in the past"
 _served: dict[Lane, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class EventInput:
-    """An event as it was posted. `people` are those named inline, who are saved; they are not in `user_ids` yet."""
+    """An event as it was posted. `people` are those named inline, who are saved; they are not in `user_ids` yet.
+
+    `topics` are names of lists. What is not sent by `expires_at` is skipped.
+    """
 
     event_type: str
     data: Mapping[str, Any] = field(default_factory=dict)
     user_ids: tuple[str, ...] = ()
     people: tuple[dict[str, Any], ...] = ()
     occurred_at: datetime | None = None
+    lane: Lane = Lane.NORMAL
+    expires_at: datetime | None = None
+    topics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,8 @@ class DirectSend:
     user_id: str | None = None
     event_type: str | None = None
     test: bool = False
+    lane: Lane = Lane.TRANSACTIONAL
+    expires_at: datetime | None = None
 
 
 def accept_events(
@@ -75,9 +84,11 @@ def accept_events(
     inputs: Sequence[EventInput],
     *,
     test: bool = False,
-    lane: Lane = Lane.NORMAL,
 ) -> list[str]:
-    """Write events down and have them planned after commit. Returns their ids, in the order of `inputs`."""
+    """Write events down and have them planned after commit. Returns their ids, in the order of `inputs`.
+
+    `faults` has judged them.
+    """
     now = runtime.clock.now()
     if people := [person for item in inputs for person in item.people]:
         recipients.upsert(session, runtime.clock, tenant_id, people)
@@ -90,35 +101,59 @@ def accept_events(
             "user_ids": list(dict.fromkeys((*item.user_ids, *(person["user_id"] for person in item.people)))),
             "occurred_at": item.occurred_at or now,
             "created_at": now,
-            "lane": lane.value,
+            "lane": item.lane.value,
             "test": test,
             "status": "received",
             "next_attempt_at": now,
+            "expires_at": item.expires_at,
+            "topics": list(dict.fromkeys(item.topics)),
         }
         for item in inputs
     ]
     rows.insert(session, Event, values)
-    ring_after_commit(session, Job.PLAN, lane)
-    EVENTS_ACCEPTED.labels("api").inc(len(values))
+    for lane in {item.lane for item in inputs}:
+        ring_after_commit(session, Job.PLAN, lane)
+    witness.accepted(session, values)
     return [str(value["id"]) for value in values]
 
 
+def faults(
+    session: Session, runtime: Runtime, tenant_id: str, inputs: Sequence[EventInput]
+) -> dict[int, dict[str, str]]:
+    """What is wrong with events as things stand: {index in `inputs`: {path: why}}."""
+    now = runtime.clock.now()
+    unknown = topics.unknown(session, tenant_id, {name for item in inputs for name in item.topics})
+    found: dict[int, dict[str, str]] = defaultdict(dict)
+    for index, item in enumerate(inputs):
+        if is_over(item.expires_at, now):
+            found[index]["expiresAt"] = _PAST
+        for place, name in enumerate(item.topics):
+            if name in unknown:
+                found[index][f"topics.{place}"] = "there is no such topic"
+    return dict(found)
+
+
 def send_direct(session: Session, runtime: Runtime, tenant_id: str, message: DirectSend) -> list[str]:
-    """Write down one delivery for each address, with its content, and have them sent after commit."""
-    now, lane = runtime.clock.now(), Lane.TRANSACTIONAL
+    """Write down one delivery for each address, with its content, and have them sent after commit.
+
+    Raises InvalidError naming `html` or `expiresAt`.
+    """
+    now, lane = runtime.clock.now(), message.lane
+    refuse({"expiresAt": _PAST} if is_over(message.expires_at, now) else {})
     parts = _finished(message)
     category, reason = _judged(session, runtime, tenant_id, message)
     made, contents = [], {}
     for position, address in enumerate(message.to):
         row = new_row(new_id(), tenant_id, message.channel, now, lane.value, test=message.test)
         row |= {"user_id": message.user_id, "event_type": message.event_type, "address": address, "trigger": "direct"}
-        row["category"] = category
+        row |= {"category": category, "expires_at": message.expires_at}
         if message.channel is Channel.IN_APP:
             row["user_id"] = address
         made.append(skipped(row, reason) if reason else row)
         contents[row["id"]] = _first_only(parts, position)
     rows.insert(session, Delivery, made)
     content.keep(session, tenant_id, contents, now)
+    witness.sends_accepted(session, made)
     ring_after_commit(session, Job.DELIVER, lane)
     return [row["id"] for row in made]
 
@@ -173,114 +208,75 @@ def plan_events(runtime: Runtime, lane: Lane) -> int:
         runtime.bell.ring(Job.PLAN, lane)
     if not claimed:
         return 0
-    small = [event for event in claimed if len(event.user_ids) - event.cursor <= PAGE]
-    for group in ([small] if small else []) + [[event] for event in claimed if event not in small]:
-        _plan_safely(runtime, tenant_id, lane, group)
+    if small := [event for event in claimed if pages.is_one_page(event)]:
+        _plan_small(runtime, tenant_id, lane, small)
+    if large := [event for event in claimed if not pages.is_one_page(event)]:
+        _plan_large(runtime, tenant_id, lane, large)
     return len(claimed)
 
 
-def _plan_safely(runtime: Runtime, tenant_id: str, lane: Lane, group: Sequence[ClaimedEvent]) -> None:
-    """Plan a group together; if that fails, each on its own, so that a bad one harms only itself."""
+def _plan_large(runtime: Runtime, tenant_id: str, lane: Lane, events: Sequence[ClaimedEvent]) -> None:
+    """Plan page after page for about a second, of each event in its turn; what is left is given back.
+
+    So tenants and events take turns, however many people one of them has.
+    """
+    end = time.monotonic() + TURN_SECONDS
+    waiting = deque(events)
+    batches: list[Batch] = []
+    with Room(runtime, lane) as room:
+        while waiting and not batches and time.monotonic() < end:
+            left, batches = _plan_safely(runtime, tenant_id, lane, [waiting.popleft()], room)
+            waiting.extend(left)
+        if waiting:
+            with runtime.db.transaction(tenant(tenant_id)) as session:
+                event_claims.give_back(session, waiting, runtime.clock.now())
+                ring_after_commit(session, Job.PLAN, lane)
+        send.send_batches(runtime, batches, room)
+
+
+def _plan_small(runtime: Runtime, tenant_id: str, lane: Lane, group: Sequence[ClaimedEvent]) -> None:
+    """Plan events of one page each together; if that fails, each on its own, so that a bad one harms only itself."""
+    with Room(runtime, lane) as room:
+        _, batches = _plan_safely(runtime, tenant_id, lane, group, room)
+        send.send_batches(runtime, batches, room)
+
+
+def _plan_safely(
+    runtime: Runtime, tenant_id: str, lane: Lane, group: Sequence[ClaimedEvent], room: Room
+) -> tuple[list[ClaimedEvent], list[Batch]]:
+    """Plan a page of each. Returns the events that have more, and what this thread shall send."""
     try:
-        _plan_group(runtime, tenant_id, lane, group)
+        with runtime.db.transaction(tenant(tenant_id)) as session:
+            left, pending = pages.plan_page(session, runtime, tenant_id, group)
+            return left, [] if left else _claim_few(session, runtime, tenant_id, lane, pending, room)
     except Exception as error:
         log.exception("planning_failed", events=[event.id for event in group])
-        if len(group) > 1:
-            for event in group:
-                _plan_safely(runtime, tenant_id, lane, [event])
-            return
-        with runtime.db.transaction(tenant(tenant_id)) as session:
-            failed = event_claims.put_back(session, group[0], runtime.clock.now(), type(error).__name__)
-        EVENTS_PLANNED.labels("failed" if failed else "put_back").inc()
+        if len(group) == 1:
+            _put_back(runtime, group[0], type(error).__name__)
+            return [], []
+    each = [_plan_safely(runtime, tenant_id, lane, [event], room) for event in group]
+    return [], [batch for _, batches in each for batch in batches]
 
 
-def _plan_group(runtime: Runtime, tenant_id: str, lane: Lane, group: Sequence[ClaimedEvent]) -> None:
-    left = list(group)
-    while left:
-        with Room(runtime, lane) as room:
-            with runtime.db.transaction(tenant(tenant_id)) as session:
-                left, pending = _plan_page(session, runtime, tenant_id, lane, left)
-                batches = [] if left else _claim_few(session, runtime, tenant_id, lane, pending, room)
-            send.send_batches(runtime, batches, room)
-
-
-def _plan_page(
-    session: Session, runtime: Runtime, tenant_id: str, lane: Lane, group: Sequence[ClaimedEvent]
-) -> tuple[list[ClaimedEvent], list[Row]]:
-    """Plan the next page of each event. Returns the events that have more pages, and what is to be sent."""
-    now = runtime.clock.now()
-    pages = [_page(event) for event in group]
-    setting = _setting(session, runtime, tenant_id, pages, now)
-    made: list[Row] = []
-    finished: list[ClaimedEvent] = []
-    unfinished: list[ClaimedEvent] = []
-    for event, page in zip(group, pages, strict=True):
-        matching = rules.matching(setting.rules, event.event_type)
-        planned = plan(page, matching, _subscribed(setting, event.event_type), setting)
-        made += planned.rows
-        cursor = event.cursor + len(page.user_ids)
-        after = replace(event, cursor=cursor, notes=_noted(event, planned))
-        (finished if cursor >= len(event.user_ids) else unfinished).append(after)
-    # Fenced first: a worker that lost its events to another must not write their deliveries.
-    owned = event_claims.advance(session, finished, unfinished, now)
-    inserted = set(rows.insert(session, Delivery, [row for row in made if row["event_id"] in owned]))
-    EVENTS_PLANNED.labels("planned").inc(len(finished))
-    pending = [row for row in made if row["id"] in inserted and row["status"] == DeliveryStatus.PENDING]
-    if pending:
-        ring_after_commit(session, Job.DELIVER, lane)
-    return [event for event in unfinished if event.id in owned], pending
+def _put_back(runtime: Runtime, event: ClaimedEvent, error: str) -> None:
+    with runtime.db.transaction(tenant(event.tenant_id)) as session:
+        failed = event_claims.put_back(session, event, runtime.clock.now(), error)
+    EVENTS_PLANNED.labels("failed" if failed else "put_back").inc()
 
 
 def _claim_few(
     session: Session, runtime: Runtime, tenant_id: str, lane: Lane, pending: Sequence[Row], room: Room
 ) -> list[Batch]:
     """Of few deliveries, those that this thread sends at once; the others are for whoever hears the bell."""
-    if len(pending) > BATCH:
+    ours = [row for row in pending if row["lane"] == lane]  # a rule may have put others into another lane
+    if len(ours) > BATCH:
         return []
-    entered = {channel for channel in {row["channel"] for row in pending} if room.enter(channel)}
-    mine = [row["id"] for row in pending if row["channel"] in entered]
+    entered = {channel for channel in {row["channel"] for row in ours} if room.enter(channel)}
+    mine = [row["id"] for row in ours if row["channel"] in entered]
     if not mine:
         return []
-    if len(mine) == len(pending):
+    if len(mine) == len(ours):
         session.info["rings"].discard((Job.DELIVER, lane))  # nothing is left for others
     lease = max(send.lease_seconds(runtime, channel) for channel in Channel)
     claimed = claims.claim_these(session, tenant_id, mine, runtime.clock.now(), lease)
     return content.load(session, runtime, claimed)
-
-
-def _subscribed(setting: Setting, event_type: str) -> list[Endpoint]:
-    return [e for e in setting.endpoints.values() if e.enabled and webhooks.matches(e.event_types, event_type)]
-
-
-def _page(event: ClaimedEvent) -> PlannedEvent:
-    return PlannedEvent(
-        event.id,
-        event.tenant_id,
-        event.event_type,
-        event.data,
-        event.occurred_at,
-        event.lane,
-        event.test,
-        event.user_ids[event.cursor : event.cursor + PAGE],
-        first_page=event.cursor == 0,
-    )
-
-
-def _setting(
-    session: Session, runtime: Runtime, tenant_id: str, pages: Sequence[PlannedEvent], now: datetime
-) -> Setting:
-    user_ids = sorted({user_id for page in pages for user_id in page.user_ids})
-    return Setting(
-        rules.load(session, tenant_id),
-        recipients.load(session, tenant_id, user_ids),
-        preferences.load(session, tenant_id, user_ids),
-        webhooks.enabled(session, tenant_id),
-        frozenset(channel for channel in Channel if runtime.channels.providers(channel)),
-        now,
-    )
-
-
-def _noted(event: ClaimedEvent, planned: Plan) -> list[dict[str, Any]]:
-    counts = Counter({(note["ruleId"] or "", note["reason"]): note["count"] for note in event.notes})
-    counts.update(planned.notes)
-    return [{"ruleId": rule or None, "reason": reason, "count": count} for (rule, reason), count in counts.items()]

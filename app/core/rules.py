@@ -13,6 +13,7 @@ from app.clock import Clock
 from app.core import recipients, webhooks
 from app.core.conditions import Condition, ConditionError, compile_condition, usable_condition
 from app.core.names import CATEGORY_FORM, is_category, is_pattern, is_template_key, matches
+from app.core.outbox import Lane
 from app.errors import NotFoundError, refuse
 from app.ids import is_id, new_id
 from app.models import Rule
@@ -23,7 +24,7 @@ from providers.sms.numbers import is_e164
 
 MAX_ACTIONS = 20
 MAX_NAME = 255  # characters
-MAX_PRIORITY = 1_000_000
+MAX_ORDER = 1_000_000
 
 _STORED = {"configuration_id": "configurationId"}
 _EVERY_CHANNEL = ("email", "sms", "in_app", "webhook")
@@ -49,7 +50,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class LoadedRule:
-    """A rule with its conditions compiled."""
+    """A rule with its conditions compiled. Its deliveries wait in `lane`; None: in the event's."""
 
     id: str
     name: str
@@ -58,12 +59,13 @@ class LoadedRule:
     category: str
     critical: bool
     actions: tuple[Action, ...]
+    lane: str | None = None
 
 
 def load(session: Session, tenant_id: str) -> list[LoadedRule]:
-    """The enabled rules of a tenant, the highest priority first, older before newer. Conditions come from a cache."""
-    columns = (Rule.id, Rule.name, Rule.event_type, Rule.condition, Rule.category, Rule.critical, Rule.actions)
-    query = select(*columns).where(Rule.tenant_id == tenant_id, Rule.enabled.is_(True))
+    """The enabled rules of a tenant, the highest order first, older before newer. Conditions come from a cache."""
+    judged = (Rule.id, Rule.name, Rule.event_type, Rule.condition, Rule.category, Rule.critical, Rule.actions)
+    query = select(*judged, Rule.lane).where(Rule.tenant_id == tenant_id, Rule.enabled.is_(True))
     return [_loaded(row) for row in session.execute(query.order_by(Rule.priority.desc(), Rule.id))]
 
 
@@ -73,9 +75,10 @@ def matching(rules: Iterable[LoadedRule], event_type: str) -> list[LoadedRule]:
 
 
 def create(session: Session, clock: Clock, tenant_id: str, fields: Mapping[str, Any]) -> Rule:
-    """A new rule. `fields`: name, event_type, condition, priority, enabled, category, critical, actions.
+    """A new rule. `fields`: name, event_type, condition, order, priority, enabled, category, critical, actions.
 
-    Raises InvalidError naming each wrong field (`actions.0.condition`).
+    `priority` is the lane its deliveries wait in, None the event's. Raises InvalidError naming each wrong field
+    (`actions.0.condition`).
     """
     clean = _checked(session, tenant_id, fields)
     made = Rule(id=new_id(), tenant_id=tenant_id, created_at=clock.now(), updated_at=clock.now(), **clean)
@@ -134,7 +137,8 @@ def _loaded(row: Any) -> LoadedRule:
         )
         for item in row.actions
     )
-    return LoadedRule(row.id, row.name, row.event_type, _condition(row.condition), row.category, row.critical, actions)
+    condition = _condition(row.condition)
+    return LoadedRule(row.id, row.name, row.event_type, condition, row.category, row.critical, actions, row.lane)
 
 
 def _condition(text: str | None) -> Condition | None:
@@ -148,7 +152,8 @@ def _checked(session: Session, tenant_id: str, fields: Mapping[str, Any]) -> dic
         "name": fields.get("name") or fields["event_type"],
         "event_type": fields["event_type"],
         "condition": fields.get("condition") or None,
-        "priority": fields.get("priority") or 0,
+        "priority": fields.get("order") or 0,
+        "lane": fields.get("priority"),
         "enabled": fields.get("enabled") is not False,
         "category": fields.get("category") or "general",
         "critical": fields.get("critical") is True,
@@ -166,6 +171,7 @@ def faults(session: Session, tenant_id: str, fields: Mapping[str, Any]) -> dict[
         "name": _if_given(fields.get("name"), _name_fault),
         "eventType": _if_given(fields.get("event_type"), _event_type_fault),
         "condition": _if_given(fields.get("condition") or None, _condition_fault),
+        "order": _if_given(fields.get("order"), _order_fault),
         "priority": _if_given(fields.get("priority"), _priority_fault),
         "category": _if_given(fields.get("category") or None, _category_fault),
         "actions": None if actions is None else _fault(1 <= len(actions) <= MAX_ACTIONS, f"must be 1 to {MAX_ACTIONS}"),
@@ -189,8 +195,12 @@ def _event_type_fault(pattern: str) -> str | None:
     return _fault(is_pattern(pattern), "is not one such as order.created, order.* or *")
 
 
-def _priority_fault(priority: int) -> str | None:
-    return _fault(abs(priority) <= MAX_PRIORITY, f"is beyond {MAX_PRIORITY}")
+def _order_fault(order: int) -> str | None:
+    return _fault(abs(order) <= MAX_ORDER, f"is beyond {MAX_ORDER}")
+
+
+def _priority_fault(priority: str) -> str | None:
+    return _fault(priority in set(Lane), f"is none of {', '.join(Lane)}")
 
 
 def _category_fault(category: str) -> str | None:

@@ -14,11 +14,13 @@ def test_a_rule_is_created_read_replaced_and_deleted(client: Any, auth: dict[str
     made = client.post("/api/rules", json=RULE, headers=auth)
     assert made.status_code == 201, made.json
     assert made.json["actions"] == [ACTION]
-    assert (made.json["name"], made.json["priority"], made.json["enabled"]) == ("order.*", 0, True)
+    assert (made.json["name"], made.json["order"], made.json["enabled"]) == ("order.*", 0, True)
+    assert made.json["priority"] is None
     path = f"/api/rules/{made.json['id']}"
     assert client.get(path, headers=auth).json == made.json
-    changed = client.put(path, json={**RULE, "enabled": False, "priority": 7}, headers=auth)
-    assert (changed.status_code, changed.json["enabled"], changed.json["priority"]) == (200, False, 7)
+    changed = client.put(path, json={**RULE, "enabled": False, "order": 7, "priority": "bulk"}, headers=auth)
+    assert (changed.status_code, changed.json["enabled"], changed.json["order"]) == (200, False, 7)
+    assert changed.json["priority"] == "bulk"
     assert client.delete(path, headers=auth).status_code == 204
     assert client.get(path, headers=auth).status_code == 404
     assert client.delete(path, headers=auth).status_code == 404
@@ -35,6 +37,14 @@ def test_the_list_is_cut_into_pages(client: Any, auth: dict[str, str]) -> None:
     assert sorted(seen) == ["order.created", "subscription.payment_failed", "user.registered"]
 
 
+def test_a_number_given_as_priority_is_still_the_order(client: Any, auth: dict[str, str]) -> None:
+    made = client.post("/api/rules", json={**RULE, "priority": 7}, headers=auth).json
+    both = client.post("/api/rules", json={**RULE, "priority": 7, "order": 3}, headers=auth).json
+
+    assert (made["order"], made["priority"]) == (7, None)
+    assert (both["order"], both["priority"]) == (3, None)
+
+
 @pytest.mark.parametrize(
     ("change", "path"),
     [
@@ -45,6 +55,9 @@ def test_the_list_is_cut_into_pages(client: Any, auth: dict[str, str]) -> None:
         ({"actions": []}, "actions"),
         ({"eventType": "a b"}, "eventType"),
         ({"priority": "1"}, "priority"),
+        ({"priority": True}, "priority"),
+        ({"priority": 2_000_000}, "priority"),
+        ({"order": "1"}, "order"),
         ({"enabled": 1}, "enabled"),
         ({"surprise": 1}, "surprise"),
     ],

@@ -296,7 +296,7 @@ def test_a_lost_planner_leaves_an_event_that_is_planned_alone_and_fails_in_the_e
     runtime: Runtime, tenant_id: str
 ) -> None:
     (event_id,) = accept(runtime, tenant_id, EventInput("invoice.paid"))
-    for _ in range(event_claims.MOST_ATTEMPTS):
+    for _ in range(event_claims.MOST_FAILURES):
         with runtime.db.transaction(tenant(tenant_id)) as session:
             assert event_claims.claim(session, Lane.NORMAL, tenant_id, runtime.clock.now())
         expire(runtime, tenant_id)

@@ -54,9 +54,9 @@ def test_what_is_no_pattern(text: str) -> None:
 def test_loaded_rules_come_by_priority_and_without_disabled_ones(db: Any, tenant_id: str) -> None:
     # given rules of different priority among the seeded ones
     with db.transaction(tenant(tenant_id)) as session:
-        first = rules.create(session, Clock(), tenant_id, rule(priority=5, event_type="order.*"))
-        rules.create(session, Clock(), tenant_id, rule(priority=9, enabled=False))
-        last = rules.create(session, Clock(), tenant_id, rule(priority=-5, event_type="*"))
+        first = rules.create(session, Clock(), tenant_id, rule(order=5, event_type="order.*"))
+        rules.create(session, Clock(), tenant_id, rule(order=9, enabled=False))
+        last = rules.create(session, Clock(), tenant_id, rule(order=-5, event_type="*"))
         # when they are loaded
         loaded = rules.load(session, tenant_id)
     # then those that match come in order
@@ -153,7 +153,7 @@ def test_a_webhook_action_may_name_a_configuration_or_do_without_words(runtime: 
 
 def test_replacing_gives_what_is_left_out_its_default_again(db: Any, tenant_id: str) -> None:
     with db.transaction(tenant(tenant_id)) as session:
-        made = rules.create(session, Clock(), tenant_id, rule(condition="true", priority=3, critical=True, name="A"))
+        made = rules.create(session, Clock(), tenant_id, rule(condition="true", order=3, critical=True, name="A"))
         found = rules.replace(session, Clock(), tenant_id, made.id, rule(event_type="order.*"))
         assert (found.condition, found.priority, found.critical, found.name) == (None, 0, False, "order.*")
 

@@ -18,7 +18,7 @@ from app.models.base import Id, Utc, utc_text
 
 BATCH = 50
 LEASE_SECONDS = 120.0
-MOST_ATTEMPTS = 5
+MOST_FAILURES = 5  # one after the other, without a page between them
 RETRY_SECONDS = 10.0
 
 _TENANTS = """
@@ -33,34 +33,53 @@ SELECT tenant_id FROM waiting WHERE (
   SELECT e.next_attempt_at FROM event_logs e WHERE e.status = 'received' AND e.lane = :lane
   AND e.tenant_id = waiting.tenant_id ORDER BY e.next_attempt_at LIMIT 1) <= {now} ORDER BY tenant_id
 """
-# An event that was claimed before may have cost a worker its life: it is planned on its own.
+# An event whose planning went wrong before may have cost a worker its life: it is planned on its own.
 _CLAIM = """
 UPDATE event_logs SET status = 'planning', attempt = attempt + 1, lease_until = {lease}
 WHERE tenant_id = :tenant AND status = 'received' AND id IN (
   SELECT id FROM event_logs WHERE tenant_id = :tenant AND status = 'received' AND lane = :lane
-  AND next_attempt_at <= {now} AND attempt {suspect} 0 ORDER BY next_attempt_at LIMIT {limit} {lock})
-RETURNING id, tenant_id, event_type, data, user_ids, occurred_at, lane, test, cursor, attempt, notes
+  AND next_attempt_at <= {now} AND failures {suspect} 0 ORDER BY next_attempt_at LIMIT {limit} {lock})
+RETURNING id, tenant_id, event_type, data, user_ids, occurred_at, lane, test, cursor, attempt, notes, expires_at,
+  topics, topic_index, topic_after, failures
 """
 _ADVANCE = """
-UPDATE event_logs SET cursor = r.cursor, notes = r.notes, status = r.status,
-  lease_until = CASE WHEN r.status = 'planned' THEN NULL ELSE {lease} END,
+UPDATE event_logs SET cursor = r.cursor, topic_index = r.topic_index, topic_after = r.topic_after, notes = r.notes,
+  status = r.status, failures = 0, lease_until = CASE WHEN r.status = 'planning' THEN {lease} END,
   planned_at = CASE WHEN r.status = 'planned' THEN {now} END
 FROM {rows}
 WHERE {these} AND (event_logs.tenant_id = :tenant) IS TRUE AND event_logs.id = r.id AND event_logs.attempt = r.attempt
   AND event_logs.status IN ('planning', 'received')
 RETURNING event_logs.id
 """
+# What was given back stands behind its tenant's other events.
+_GIVE_BACK = """
+UPDATE event_logs SET status = 'received', lease_until = NULL, next_attempt_at = {now}
+FROM {rows}
+WHERE {these} AND (event_logs.tenant_id = :tenant) IS TRUE AND event_logs.id = r.id AND event_logs.attempt = r.attempt
+  AND event_logs.status = 'planning'
+"""
 _PUT_BACK = """
-UPDATE event_logs SET status = CASE WHEN attempt >= :most THEN 'failed' ELSE 'received' END,
-  error = :error, lease_until = NULL, next_attempt_at = {due}
+UPDATE event_logs SET status = CASE WHEN failures + 1 >= :most THEN 'failed' ELSE 'received' END,
+  failures = failures + 1, error = :error, lease_until = NULL, next_attempt_at = {due}
 WHERE tenant_id = :tenant AND id = :id AND attempt = :attempt AND status = 'planning' RETURNING status
 """
-_SPEC = (("id", "uuid"), ("attempt", "integer"), ("cursor", "integer"), ("status", "text"), ("notes", "jsonb"))
+_SPEC = (
+    ("id", "uuid"),
+    ("attempt", "integer"),
+    ("cursor", "integer"),
+    ("topic_index", "integer"),
+    ("topic_after", "text"),
+    ("status", "text"),
+    ("notes", "jsonb"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedEvent:
-    """An event that this worker may plan, until its lease ends. `attempt` fences what it writes."""
+    """An event that this worker may plan, until its lease ends. `attempt` fences what it writes.
+
+    `cursor`, `topic_index` and `topic_after` are how far planning has come (see `Event`).
+    """
 
     id: str
     tenant_id: str
@@ -73,6 +92,16 @@ class ClaimedEvent:
     cursor: int
     attempt: int
     notes: Sequence[Mapping[str, Any]]
+    expires_at: datetime | None
+    topics: Sequence[str]
+    topic_index: int
+    topic_after: str
+    failures: int
+
+    @property
+    def finished(self) -> bool:
+        """Whether everybody named and on the topics' lists has had their turn."""
+        return self.cursor >= len(self.user_ids) and self.topic_index >= len(self.topics)
 
 
 @lru_cache(maxsize=32)
@@ -106,7 +135,7 @@ def tenants(session: Session, lane: Lane, now: datetime) -> list[str]:
 
 
 def claim(session: Session, lane: Lane, tenant_id: str, now: datetime) -> list[ClaimedEvent]:
-    """Claim up to BATCH events that nobody tried before or, if there are none, one that somebody did."""
+    """Claim up to BATCH events that never went wrong or, if there are none, one that did."""
     postgres = rows.is_postgres(session)
     for suspect in (False, True):
         statement = _statement(_CLAIM, postgres, suspect)
@@ -118,37 +147,56 @@ def claim(session: Session, lane: Lane, tenant_id: str, now: datetime) -> list[C
             user_ids=Event.user_ids.type,
             occurred_at=Utc,
             notes=Event.notes.type,
+            expires_at=Utc,
+            topics=Event.topics.type,
         )
         if found := [ClaimedEvent(**row) for row in session.execute(typed, values).mappings()]:
             return sorted(found, key=lambda event: event.id)
     return []
 
 
-def advance(
-    session: Session, finished: Sequence[ClaimedEvent], unfinished: Sequence[ClaimedEvent], now: datetime
-) -> set[str]:
-    """Write how far planning has come. Returns the ids that were still ours."""
-    pairs = [(event, "planned") for event in finished] + [(event, "planning") for event in unfinished]
+def advance(session: Session, events: Sequence[ClaimedEvent], now: datetime) -> set[str]:
+    """Write how far planning has come; what is finished is planned. Returns the ids that were still ours."""
     postgres = rows.is_postgres(session)
-    statement = _statement(_ADVANCE, postgres)
     written = [
-        {"id": e.id, "attempt": e.attempt, "cursor": e.cursor, "status": status, "notes": e.notes}
-        for e, status in pairs
+        {
+            "id": event.id,
+            "attempt": event.attempt,
+            "cursor": event.cursor,
+            "topic_index": event.topic_index,
+            "topic_after": event.topic_after,
+            "status": "planned" if event.finished else "planning",
+            "notes": event.notes,
+        }
+        for event in events
     ]
-    ids = rows.id_list((event.id for event, _ in pairs), postgres)
-    values = _times(now, postgres) | {"tenant": pairs[0][0].tenant_id, "rows": rows.dumps(written), "ids": ids}
-    return {str(found) for found in session.execute(statement, values).scalars()}
+    values = _times(now, postgres) | _named(events, written, postgres)
+    return {str(found) for found in session.execute(_statement(_ADVANCE, postgres), values).scalars()}
+
+
+def give_back(session: Session, events: Sequence[ClaimedEvent], now: datetime) -> None:
+    """Let others go on where this worker stops: their turn comes after what waits already. Not a failure."""
+    if not events:
+        return
+    postgres = rows.is_postgres(session)
+    written = [{"id": event.id, "attempt": event.attempt} for event in events]
+    session.execute(_statement(_GIVE_BACK, postgres), _times(now, postgres) | _named(events, written, postgres))
+
+
+def _named(events: Sequence[ClaimedEvent], written: Sequence[Mapping[str, Any]], postgres: bool) -> dict[str, Any]:
+    ids = rows.id_list((event.id for event in events), postgres)
+    return {"tenant": events[0].tenant_id, "rows": rows.dumps(written), "ids": ids}
 
 
 def put_back(session: Session, event: ClaimedEvent, now: datetime, error: str) -> bool:
-    """Let a failed planning be tried again later. True: it was the last attempt, and the event has failed."""
+    """Let planning that went wrong be tried again later. True: it was once too often, and the event has failed."""
     postgres = rows.is_postgres(session)
     statement = _statement(_PUT_BACK, postgres)
-    values = _times(now, postgres, RETRY_SECONDS * event.attempt) | {
+    values = _times(now, postgres, RETRY_SECONDS * (event.failures + 1)) | {
         "tenant": event.tenant_id,
         "id": event.id,
         "attempt": event.attempt,
         "error": error,
-        "most": MOST_ATTEMPTS,
+        "most": MOST_FAILURES,
     }
     return session.execute(statement, values).scalar() == "failed"

@@ -24,7 +24,10 @@ Told = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class PlannedEvent:
-    """An event that is being planned. `user_ids` is the page of people whose turn it is."""
+    """An event that is being planned. `user_ids` is the page of people whose turn it is.
+
+    `subject` is the one person it is about; None: nobody, or several.
+    """
 
     id: str
     tenant_id: str
@@ -35,6 +38,8 @@ class PlannedEvent:
     test: bool
     user_ids: Sequence[str]
     first_page: bool = True
+    subject: str | None = None
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,7 @@ class _Page:
         Of one person the words may speak, and their preferences count; of several neither.
         """
         actions = [(i, a) for i, a in enumerate(rule.actions) if a.to and a.channel != Channel.WEBHOOK]
-        user_id = self._event.user_ids[0] if len(self._event.user_ids) == 1 else None
+        user_id = self._event.subject
         told = person_context(user_id, self._setting.people.get(user_id or ""))
         if not actions or not self._holds(rule, rule.condition, told):
             return
@@ -170,8 +175,14 @@ class _Page:
     ) -> Row:
         event = self._event
         delivery_id = derived_id(event.id, rule.id if rule else "", *identity)
-        row = new_row(delivery_id, event.tenant_id, channel, self._setting.now, event.lane, test=event.test)
-        row |= {"event_id": event.id, "event_type": event.event_type, "address": address}
+        lane = rule.lane if rule and rule.lane else event.lane
+        row = new_row(delivery_id, event.tenant_id, channel, self._setting.now, lane, test=event.test)
+        row |= {
+            "expires_at": event.expires_at,
+            "event_id": event.id,
+            "event_type": event.event_type,
+            "address": address,
+        }
         if rule and action:
             row |= {"rule_id": rule.id, "category": rule.category, "template": action.template}
         reason = self._why_not(address, channel)
@@ -180,6 +191,8 @@ class _Page:
     def _why_not(self, address: str, channel: Channel) -> str | None:
         if self._event.test:
             return "test_key"
+        if is_over(self._event.expires_at, self._setting.now):
+            return "expired"
         if channel not in self._setting.served:
             return "no_provider"
         return None if address else "no_address"
@@ -232,7 +245,13 @@ def new_row(delivery_id: str, tenant_id: str, channel: Channel, now: datetime, l
         "test": test,
         "created_at": now,
         "updated_at": now,
+        "expires_at": None,
     }
+
+
+def is_over(expires_at: datetime | None, now: datetime) -> bool:
+    """Whether what may be sent until `expires_at` is too late now. None: it never is."""
+    return expires_at is not None and expires_at <= now
 
 
 def skipped(row: Row, reason: str) -> Row:

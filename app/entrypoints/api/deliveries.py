@@ -62,6 +62,8 @@ class DeliveryOut(ApiSchema):
     opened_at = Time(allow_none=True)
     clicked_at = Time(allow_none=True)
     read_at = Time(allow_none=True)
+    priority = fields.String(attribute="lane", required=True)
+    expires_at = Time(allow_none=True)
 
 
 class DeliveryAttempt(ApiSchema):

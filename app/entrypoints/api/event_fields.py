@@ -12,13 +12,17 @@ from marshmallow import Schema, ValidationError, fields, post_load
 from app import rows
 from app.core import recipients
 from app.core.events import MAX_DATA_BYTES
+from app.core.names import TOPIC_FORM
+from app.core.outbox import Lane
 from app.core.pipeline import EventInput
 from app.entrypoints.api.common import runtime
 from app.entrypoints.api.parsing import MOST_ERRORS, faults_of, flatten
-from app.entrypoints.api.schemas import ApiSchema, JsonObject, Time, event_type, user_id
+from app.entrypoints.api.schemas import ApiSchema, JsonObject, Time, event_type, many, text, user_id
+from app.entrypoints.api.urgency import expires_at, priority
 from app.errors import InvalidError
 
 MAX_BATCH = 1_000
+MAX_TOPICS = 20
 _PERSON = {
     "userId": "user_id",
     "name": "name",
@@ -98,14 +102,22 @@ class EventData(JsonObject):
         return found
 
 
+def topic() -> fields.String:
+    """The name of a topic."""
+    return text(100, pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]*\Z", hint=f"is not {TOPIC_FORM}")
+
+
 class EventIn(ApiSchema):
-    """Something that happened. Without `userId` and `recipients` only webhooks hear of it."""
+    """Something that happened. Without `userId`, `recipients` and `topics` only webhooks hear of it."""
 
     event_type = event_type(required=True)
     user_id = user_id(metadata={"description": "The one person it is about."})
     recipients = RecipientList()
     data = EventData(load_default=dict, metadata={"description": f"At most {MAX_DATA_BYTES} bytes of JSON."})
     occurred_at = Time(metadata={"description": "Default: now."})
+    topics = many(topic(), most=MAX_TOPICS, metadata={"description": "Names of lists whose people hear of it too."})
+    priority = priority(Lane.NORMAL)
+    expires_at = expires_at()
 
     @post_load
     def as_input(self, data: dict[str, Any], **_kwargs: Any) -> EventInput:
@@ -113,7 +125,16 @@ class EventIn(ApiSchema):
         ids, people = data.get("recipients", ((), ()))
         if "user_id" in data:
             ids = [data["user_id"], *ids]
-        return EventInput(data["event_type"], data["data"], tuple(ids), tuple(people), data.get("occurred_at"))
+        return EventInput(
+            data["event_type"],
+            data["data"],
+            tuple(ids),
+            tuple(people),
+            data.get("occurred_at"),
+            Lane(data["priority"]),
+            data.get("expires_at"),
+            tuple(data.get("topics", ())),
+        )
 
 
 def _id(found: str, path: str) -> str:

@@ -13,7 +13,7 @@ from app.entrypoints.api.common import ApiBlueprint, caller, runtime, transactio
 from app.entrypoints.api.deliveries import DeliveryOut
 from app.entrypoints.api.event_fields import BatchIn, EventIn
 from app.entrypoints.api.schemas import ApiSchema, FieldFault, PageQuery, Time, choice, cursor, event_type, page_of
-from app.errors import InvalidError
+from app.errors import InvalidError, refuse
 from app.models import Event
 from app.paging import Cursor, Page
 
@@ -73,6 +73,8 @@ class EventOut(ApiSchema):
     created_at = Time(required=True)
     planned_at = Time(allow_none=True)
     error = fields.String(allow_none=True)
+    priority = fields.String(attribute="lane", required=True)
+    expires_at = Time(allow_none=True)
 
 
 class NoteOut(ApiSchema):
@@ -88,6 +90,7 @@ class EventWhole(EventOut):
 
     data = fields.Dict(required=True)
     user_ids = fields.List(fields.String(), required=True)
+    topics = fields.List(fields.String(), required=True)
     notes = fields.List(fields.Nested(NoteOut), required=True)
     delivery_counts = fields.Dict(keys=fields.String(), values=fields.Integer(), required=True)
     deliveries = fields.List(fields.Nested(DeliveryOut), required=True)
@@ -100,6 +103,7 @@ class EventWhole(EventOut):
 def post_event(session: Session, event: pipeline.EventInput) -> dict[str, Any]:
     """Post one event."""
     who = caller()
+    refuse(pipeline.faults(session, runtime(), who.tenant_id, [event]).get(0, {}))
     ids = pipeline.accept_events(session, runtime(), who.tenant_id, [event], test=who.test)
     return {"id": ids[0], "status": "received"}
 
@@ -109,10 +113,13 @@ def post_event(session: Session, event: pipeline.EventInput) -> dict[str, Any]:
 @blp.creates(202, BatchAccepted)
 def post_events(session: Session, batch: dict[str, Any]) -> dict[str, Any]:
     """Post up to a thousand events. Each is judged alone; when all are bad the answer is a 422."""
-    good, bad = batch["events"]
+    who, (good, bad) = caller(), batch["events"]
+    found = pipeline.faults(session, runtime(), who.tenant_id, list(good.values()))
+    places = list(good)
+    bad = bad | {places[index]: faults for index, faults in found.items()}
+    good = {index: event for index, event in good.items() if index not in bad}
     if not good:
         raise InvalidError({f"events.{i}.{path}": why for i, faults in bad.items() for path, why in faults.items()})
-    who = caller()
     ids = pipeline.accept_events(session, runtime(), who.tenant_id, list(good.values()), test=who.test)
     faults = [
         {
@@ -120,7 +127,7 @@ def post_events(session: Session, batch: dict[str, Any]) -> dict[str, Any]:
             "code": InvalidError.code,
             "errors": [{"field": path, "message": why} for path, why in found.items()],
         }
-        for index, found in bad.items()
+        for index, found in sorted(bad.items())
     ]
     items = [{"index": index, "id": event_id} for index, event_id in zip(good, ids, strict=True)]
     return {"items": items, "errors": faults}
@@ -143,7 +150,7 @@ def get_event(event_id: str) -> dict[str, Any]:
     tenant_id = caller().tenant_id
     with transaction(read_only=True) as session:
         found = events.get(session, tenant_id, event_id)
-        shown = {name: getattr(found, name) for name in (*EventOut().fields, "data", "user_ids", "notes")}
+        shown = events.shown(found)
         newest = records.search(session, tenant_id, Cursor(MAX_DELIVERIES_SHOWN), event_id=found.id)
         shown |= {"deliveries": newest.items, "more_deliveries": newest.next_cursor is not None}
         return shown | {"delivery_counts": records.counts(session, tenant_id, found.id)}

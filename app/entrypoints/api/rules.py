@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flask import Response
-from marshmallow import fields
+from marshmallow import fields, post_load
 from sqlalchemy.orm import Session
 
 from app.core import rules
@@ -23,6 +23,7 @@ from app.entrypoints.api.schemas import (
     text,
     whole,
 )
+from app.entrypoints.api.urgency import RulePriority
 from app.models import Rule
 from app.paging import Page
 
@@ -50,11 +51,24 @@ class RuleIn(ApiSchema):
     name = text(255, allow_none=True, metadata={"description": "Default: the event type."})
     event_type = text(255, required=True, metadata={"description": "Exact, as order.created, or order.* or *."})
     condition = text(2_000, allow_none=True, metadata=_CONDITION)
-    priority = whole(-rules.MAX_PRIORITY, rules.MAX_PRIORITY, load_default=0)
+    order = whole(-rules.MAX_ORDER, rules.MAX_ORDER, metadata={"description": "Higher ones are looked at first."})
+    priority = RulePriority()
     enabled = StrictBoolean(load_default=True)
     category = text(64, load_default="general", metadata={"description": "What preferences speak of."})
     critical = StrictBoolean(load_default=False, metadata={"description": "true: goes out whatever people prefer."})
     actions = many(fields.Nested(ActionIn), least=1, most=rules.MAX_ACTIONS, required=True)
+
+    @post_load
+    def _ordered(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
+        return _with_order(data)
+
+
+def _with_order(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields as core takes them: a number that was given as `priority` is the order, unless there is one."""
+    given = data.get("priority")
+    if not isinstance(given, int):
+        return dict(data)
+    return {"order": given} | {name: value for name, value in data.items() if name != "priority"}
 
 
 class ActionOut(ApiSchema):
@@ -74,7 +88,8 @@ class RuleOut(ApiSchema):
     name = fields.String(required=True)
     event_type = fields.String(required=True)
     condition = fields.String(required=True, allow_none=True)
-    priority = fields.Integer(required=True)
+    order = fields.Integer(attribute="priority", required=True)
+    priority = fields.String(attribute="lane", required=True, allow_none=True)
     enabled = fields.Boolean(required=True)
     category = fields.String(required=True)
     critical = fields.Boolean(required=True)
@@ -95,7 +110,7 @@ def list_rules(query: dict[str, Any]) -> Page[Rule]:
 
 def _faults(given: Mapping[str, Any]) -> dict[str, str]:
     with transaction(read_only=True) as session:
-        return rules.faults(session, caller().tenant_id, given)
+        return rules.faults(session, caller().tenant_id, _with_order(given))
 
 
 @blp.route("", methods=["POST"])

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.core import inbox, pipeline
 from app.core.deliveries import records
+from app.core.outbox import Lane
 from app.entrypoints.api.common import ApiBlueprint, caller, runtime
 from app.entrypoints.api.deliveries import DeliveriesOut
 from app.entrypoints.api.schemas import ApiSchema, choice, event_type, user_id
@@ -25,6 +26,7 @@ from app.entrypoints.api.send_fields import (
     Phone,
     TargetUrl,
 )
+from app.entrypoints.api.urgency import expires_at, priority
 from providers.contract import Channel
 
 MAX_TEXT = 1_000_000
@@ -43,6 +45,8 @@ class SendIn(ApiSchema):
 
     user_id = user_id()
     event_type = event_type()
+    priority = priority(Lane.TRANSACTIONAL)
+    expires_at = expires_at()
 
 
 class EmailIn(SendIn):
@@ -126,7 +130,9 @@ class InAppIn(SendIn):
 
 
 def _direct(channel: Channel, to: list[str], parts: dict[str, Any], data: dict[str, Any]) -> pipeline.DirectSend:
-    return pipeline.DirectSend(channel, tuple(to), parts, data.get("user_id"), data.get("event_type"), caller().test)
+    lane, expires = Lane(data["priority"]), data.get("expires_at")
+    person, kind = data.get("user_id"), data.get("event_type")
+    return pipeline.DirectSend(channel, tuple(to), parts, person, kind, caller().test, lane, expires)
 
 
 def _send(session: Session, message: pipeline.DirectSend) -> dict[str, Any]:

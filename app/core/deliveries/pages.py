@@ -1,0 +1,116 @@
+"""Planning page by page: the next few hundred people of each event, their deliveries, and how far it has come.
+
+An event's people are those it names, then the lists of its topics one after the other. Where it has come to is written
+with the deliveries of the page, so that planning goes on there whatever happens, and nothing holds all of a list.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app import rows
+from app.core import preferences, recipients, rules, topics, webhooks
+from app.core.deliveries import event_claims, witness
+from app.core.deliveries.event_claims import ClaimedEvent
+from app.core.deliveries.plan import Plan, PlannedEvent, Row, Setting, plan
+from app.core.outbox import Job, Lane, ring_after_commit
+from app.core.runtime import Runtime
+from app.core.webhooks import Endpoint
+from app.models import Delivery
+from providers.contract import Channel, DeliveryStatus
+
+PAGE = 500  # people planned in one transaction
+
+
+def is_one_page(event: ClaimedEvent) -> bool:
+    """Whether the next page is an event's last, as far as can be told without looking."""
+    return not event.topics and len(event.user_ids) - event.cursor <= PAGE
+
+
+def plan_page(
+    session: Session, runtime: Runtime, tenant_id: str, group: Sequence[ClaimedEvent]
+) -> tuple[list[ClaimedEvent], list[Row]]:
+    """Plan the next page of each event. Returns the events that have more pages, and the rows that are to be sent."""
+    now = runtime.clock.now()
+    turns = [_next_people(session, event) for event in group]
+    pages = [_planned_event(event, people) for event, (people, _) in zip(group, turns, strict=True)]
+    setting = _setting(session, runtime, tenant_id, pages, now)
+    made: list[Row] = []
+    after: list[ClaimedEvent] = []
+    for page, (_, moved) in zip(pages, turns, strict=True):
+        matching = rules.matching(setting.rules, page.event_type)
+        planned = plan(page, matching, _subscribed(setting, page.event_type), setting)
+        made += planned.rows
+        after.append(replace(moved, notes=_noted(moved, planned)))
+    # Fenced first: a worker that lost its events to another must not write their deliveries.
+    owned = event_claims.advance(session, after, now)
+    inserted = set(rows.insert(session, Delivery, [row for row in made if row["event_id"] in owned]))
+    finished = sum(event.finished for event in after if event.id in owned)
+    witness.planned(session, owned, finished, [row for row in made if row["id"] in inserted])
+    pending = [row for row in made if row["id"] in inserted and row["status"] == DeliveryStatus.PENDING]
+    for lane in {row["lane"] for row in pending}:
+        ring_after_commit(session, Job.DELIVER, Lane(lane))
+    return [event for event in after if event.id in owned and not event.finished], pending
+
+
+def _next_people(session: Session, event: ClaimedEvent) -> tuple[list[str], ClaimedEvent]:
+    """Whose turn it is, at most PAGE people, and the event as it stands after them."""
+    people = list(event.user_ids[event.cursor : event.cursor + PAGE])
+    moved = replace(event, cursor=event.cursor + len(people))
+    while len(people) < PAGE and moved.topic_index < len(moved.topics):
+        room = PAGE - len(people)
+        name = moved.topics[moved.topic_index]
+        found = topics.members(session, event.tenant_id, name, after=moved.topic_after, limit=room)
+        people += found
+        if len(found) < room:
+            moved = replace(moved, topic_index=moved.topic_index + 1, topic_after="")
+        else:
+            moved = replace(moved, topic_after=found[-1])
+    return list(dict.fromkeys(people)), moved
+
+
+def _planned_event(event: ClaimedEvent, people: Sequence[str]) -> PlannedEvent:
+    alone = len(event.user_ids) == 1 and not event.topics
+    return PlannedEvent(
+        event.id,
+        event.tenant_id,
+        event.event_type,
+        event.data,
+        event.occurred_at,
+        event.lane,
+        event.test,
+        people,
+        first_page=(event.cursor, event.topic_index, event.topic_after) == (0, 0, ""),
+        subject=event.user_ids[0] if alone else None,
+        expires_at=event.expires_at,
+    )
+
+
+def _subscribed(setting: Setting, event_type: str) -> list[Endpoint]:
+    return [e for e in setting.endpoints.values() if e.enabled and webhooks.matches(e.event_types, event_type)]
+
+
+def _setting(
+    session: Session, runtime: Runtime, tenant_id: str, pages: Sequence[PlannedEvent], now: datetime
+) -> Setting:
+    user_ids = sorted({user_id for page in pages for user_id in page.user_ids})
+    return Setting(
+        rules.load(session, tenant_id),
+        recipients.load(session, tenant_id, user_ids),
+        preferences.load(session, tenant_id, user_ids),
+        webhooks.enabled(session, tenant_id),
+        frozenset(channel for channel in Channel if runtime.channels.providers(channel)),
+        now,
+    )
+
+
+def _noted(event: ClaimedEvent, planned: Plan) -> list[dict[str, Any]]:
+    counts = Counter({(note["ruleId"] or "", note["reason"]): note["count"] for note in event.notes})
+    counts.update(planned.notes)
+    return [{"ruleId": rule or None, "reason": reason, "count": count} for (rule, reason), count in counts.items()]
