@@ -1,0 +1,197 @@
+"""The servers and processes of a chaos run, and how each is killed, cut off and started again.
+
+Everything is started from the main thread, ends with it, and lives in folders of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psycopg
+import redis as redis_client
+
+from app.running.worker import SUPERVISOR
+from bench import cpu
+from bench.chaos.control import Control
+from bench.chaos.receiver_http import ACCOUNT, TOKEN
+from tests.servers.postgres import PostgresServer, start_postgres
+from tests.servers.process import ServerProcess, free_port, make_folder
+from tests.servers.redis import RedisServer, start_redis
+
+KEY = "tdg_live_" + "c" * 40
+RECEIVERS = ("smtp", "http", "twilio")
+_TIDINGS = str(Path(sys.executable).with_name("tidings"))
+_ROOT = Path(__file__).resolve().parents[2]
+_UNLIMITED = "999999999 per minute"
+_POSTGRES_ENV = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+
+
+class World:
+    """PostgreSQL, Redis, three receivers, two web and two worker processes; durable settings. See the module."""
+
+    def __init__(self, sabotage: str = "none") -> None:
+        self.folder = make_folder("chaos", durable=True)
+        self.control = Control(self.folder)
+        self.port = free_port()
+        self.receiver_ports = {kind: free_port() for kind in RECEIVERS}
+        self._worker = ("bench.chaos.worker", str(self.folder), sabotage)
+        self._ending = contextlib.ExitStack()
+        self.postgres: PostgresServer
+        self.redis: RedisServer
+        self.processes: dict[str, ServerProcess] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._ending.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ending.close()
+
+    @property
+    def admin_url(self) -> str:
+        """The database as its superuser sees it."""
+        return self.postgres.url_for("postgres", "tidings")
+
+    def tree(self, name: str) -> list[int]:
+        """The process that watches over `web` or `worker`, and those below it."""
+        return cpu.tree(self.processes[name].pid)
+
+    def kill(self, pids: list[int]) -> None:
+        """End processes as the kernel does when memory is short. Who has gone already is no fault."""
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def run(self, name: str) -> None:
+        """Start `web` or `worker`, for the first time or again."""
+        command = {
+            "web": [_TIDINGS, "web"],
+            "worker": [sys.executable, str(SUPERVISOR), "2", sys.executable, "-m", *self._worker],
+        }[name]
+        if popen := self.processes[name].popen:
+            popen.wait()
+        self.processes[name].start(command, self._env)
+
+    def stop_postgres(self, how: signal.Signals) -> None:
+        """Stop it at once (SIGQUIT) or in order, without waiting for its clients (SIGINT)."""
+        process = self.postgres.process
+        if process.popen and process.popen.poll() is None:
+            process.popen.send_signal(how)
+            process.popen.wait()
+
+    def start_postgres(self) -> None:
+        """Start it again where it was, and wait until it answers."""
+        process = self.postgres.process
+        if process.popen:
+            process.start(list(map(str, process.popen.args)), _POSTGRES_ENV, signal.SIGQUIT)
+        process.wait_until(self._postgres_answers)
+
+    def stop_redis(self) -> None:
+        """Kill it."""
+        process = self.redis.process
+        if process.popen and process.popen.poll() is None:
+            process.popen.kill()
+            process.popen.wait()
+
+    def start_redis(self) -> None:
+        """Start it again where it was, and wait until it answers."""
+        process = self.redis.process
+        if process.popen:
+            process.start(list(map(str, process.popen.args)))
+        process.wait_until(self._redis_answers)
+
+    def wait_until_ready(self) -> None:
+        """Until a web process says so."""
+        url = f"http://127.0.0.1:{self.port}/health/ready"
+
+        def is_ready() -> bool:
+            try:
+                with urllib.request.urlopen(url, timeout=5) as answer:
+                    return bool(answer.status == 200)
+            except (urllib.error.HTTPError, http.client.HTTPException):
+                return False
+
+        self.processes["web"].wait_until(is_ready)
+
+    def _start(self) -> None:
+        self.postgres = start_postgres(durable=True)
+        self._ending.callback(self.postgres.stop)
+        self.redis = start_redis(durable=True)
+        self._ending.callback(self.redis.stop)
+        database = self.postgres.create_database("tidings")
+        self._env = self._environment(database.app_url, database.owner_url)
+        for kind in RECEIVERS:
+            command = ["-m", "bench.chaos.receivers", kind, str(self.receiver_ports[kind]), str(self.folder)]
+            self._add(kind).start([sys.executable, *command], self._env)
+        migration = ServerProcess("migrate", make_folder("chaos"))
+        self._ending.callback(migration.stop)
+        migration.run([_TIDINGS, "migrate"], self._env)
+        for name in ("web", "worker"):
+            self._add(name)
+            self.run(name)
+            self._ending.callback(self._end, name)
+        self.wait_until_ready()
+
+    def _end(self, name: str) -> None:
+        self.kill(self.tree(name))
+
+    def _add(self, name: str) -> ServerProcess:
+        process = self.processes[name] = ServerProcess(name, make_folder("chaos"))
+        self._ending.callback(process.stop, signal.SIGKILL)
+        return process
+
+    def _environment(self, database_url: str, owner_url: str) -> dict[str, str]:
+        ports = self.receiver_ports
+        return {
+            "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+            "PYTHONPATH": str(_ROOT),
+            "PORT": str(self.port),
+            "PUBLIC_URL": f"http://127.0.0.1:{self.port}",
+            "DATA_DIR": str(self.folder / "var"),
+            "DATABASE_URL": database_url,
+            "MIGRATION_DATABASE_URL": owner_url,
+            "REDIS_URL": self.redis.url,
+            "SECRET_KEY": "a secret key for chaos only, 40 characters",
+            "BOOTSTRAP_API_KEY": KEY,
+            "LOG_LEVEL": "warning",
+            "SWEEP_SECONDS": "1",
+            "WEBHOOK_ALLOWED_CIDRS": "127.0.0.0/8",
+            "EMAIL_HOST": "127.0.0.1",
+            "EMAIL_PORT": str(ports["smtp"]),
+            "TWILIO_ACCOUNT_SID": ACCOUNT,
+            "TWILIO_AUTH_TOKEN": TOKEN,
+            "TWILIO_PHONE_NUMBER": "+15005550006",
+            "TWILIO_API_URL": f"http://127.0.0.1:{ports['twilio']}",
+            "EMAIL_TIMEOUT": "2000",
+            "SMS_TIMEOUT": "2000",
+            "WEBHOOK_TIMEOUT": "2000",
+        } | {f"RATE_LIMIT_{kind}": _UNLIMITED for kind in ("EVENTS", "WRITE", "SEND", "READ", "PUBLIC", "CALLBACKS")}
+
+    def _postgres_answers(self) -> bool:
+        try:
+            psycopg.connect(self.postgres.admin_url, connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _redis_answers(self) -> bool:
+        try:
+            with redis_client.Redis.from_url(self.redis.url, socket_timeout=2) as client:
+                return bool(client.ping())
+        except redis_client.RedisError:
+            return False
