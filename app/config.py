@@ -12,7 +12,7 @@ from typing import Any
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
-from app.config_values import cidrs, flag, holds_certificates, lanes, list_of, one_of, rate, text, url, whole
+from app.config_values import cidrs, flag, holds_certificates, lanes, list_of, one_of, pace, rate, text, url, whole
 
 LANES = ("transactional", "normal", "bulk")  # the more urgent first
 _VAR = Path("var")
@@ -114,6 +114,21 @@ class Settings:
     twilio_api_url: str = setting("https://api.twilio.com", url("http", "https"), "Twilio's API.")
     sms_timeout: int = setting(10_000, whole(100, 600_000), "Milliseconds to wait for the SMS provider.")
 
+    # pressure on providers
+    email_rate: str = setting(
+        "", pace, 'Messages that each email provider is given, such as "14 per second", by all processes together.'
+    )
+    sms_rate: str = setting("", pace, "The same for SMS.")
+    breaker_failures: int = setting(
+        10,
+        whole(0, 10_000),
+        "Faults in a row after which a provider or webhook host is left alone for a while; 0: never.",
+    )
+    breaker_seconds: int = setting(
+        10, whole(1, 86_400), "Seconds that it is left alone at first; doubled by each probe that fails."
+    )
+    breaker_max_seconds: int = setting(300, whole(1, 86_400), "Seconds that it is left alone at most.")
+
     # webhooks
     webhook_timeout: int = setting(15_000, whole(100, 120_000), "Milliseconds a receiver has for its whole answer.")
     webhook_max_retries: int | None = setting(
@@ -143,6 +158,15 @@ class Settings:
     rate_limit_public: str = setting("600 per minute", rate, "Requests without a key, per address.")
     rate_limit_callbacks: str = setting("12000 per minute", rate, "Providers' callbacks, per address.")
     idempotency_hours: int = setting(24, whole(1, 720), "How long an Idempotency-Key is remembered.")
+
+    # retention
+    keep_events_days: int = setting(365, whole(0, 36_500), "Days that events and their deliveries are kept; 0: always.")
+    keep_attempts_days: int = setting(90, whole(0, 36_500), "Days that attempts and webhook logs are kept; 0: always.")
+    keep_contents_days: int = setting(30, whole(0, 36_500), "Days that rendered contents are kept; 0: always.")
+    keep_notifications_days: int = setting(365, whole(0, 36_500), "Days that in-app notifications are kept; 0: always.")
+    keep_read_notifications_days: int = setting(
+        90, whole(0, 36_500), "Days after being read that in-app notifications are kept; 0: as the others."
+    )
 
     @property
     def embedded(self) -> bool:

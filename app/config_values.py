@@ -86,6 +86,13 @@ def rate(value: str) -> str:
     return value
 
 
+def pace(value: str) -> str:
+    """A rate such as "14 per second", at least one."""
+    if not re.fullmatch(r"[1-9]\d{0,8} per (second|minute|hour|day)", value):
+        raise ValueError('is not a rate such as "14 per second"')
+    return value
+
+
 def lanes(*names: str) -> Callable[[str], tuple[tuple[str, int], ...]]:
     """Threads by lane, such as "normal=4,bulk=2": any of `names`, each once, with 1 to 256 threads."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 
 from app.clock import Clock
@@ -54,10 +54,14 @@ class Channels:
         """The providers of a channel, the preferred one first; empty when nobody serves it."""
         return self._providers[channel]
 
-    def provider_for(self, channel: Channel, tries: int) -> Provider | None:
-        """Who takes the try of this number (from 1): the providers of the channel take turns."""
+    def provider_for(self, channel: Channel, tries: int, resting: Container[str] = ()) -> Provider | None:
+        """Who takes the try of this number (from 1): the providers of the channel take turns.
+
+        Those whose names (`label`) are in `resting` are passed over, unless all are.
+        """
         providers = self._providers[channel]
-        return providers[(tries - 1) % len(providers)] if providers else None
+        turns = [providers[(tries - 1 + step) % len(providers)] for step in range(len(providers))]
+        return next((provider for provider in turns if label(provider) not in resting), turns[0] if turns else None)
 
     def timeout(self, channel: Channel) -> float:
         """Seconds that one send of this channel may last."""
@@ -68,6 +72,11 @@ class Channels:
         for providers in self._providers.values():
             for provider in providers:
                 provider.close()
+
+
+def label(provider: Provider) -> str:
+    """What a provider is called in the tables of the whole installation, such as `email:smtp`."""
+    return f"{provider.channel}:{provider.name}"
 
 
 def http_client(settings: Settings) -> HttpClient:
