@@ -35,6 +35,7 @@ class _Flags(Protocol):
 
     def raise_flag(self, name: str) -> bool: ...
     def lower(self, name: str) -> None: ...
+    def is_raised(self, name: str) -> bool: ...
 
 
 class _LocalFlags:
@@ -54,6 +55,10 @@ class _LocalFlags:
         with self._lock:
             self._raised.pop(name, None)
 
+    def is_raised(self, name: str) -> bool:
+        with self._lock:
+            return time.monotonic() - self._raised.get(name, -_UNANSWERED_MS) < _UNANSWERED_MS / 1000
+
 
 class _RedisFlags:
     def __init__(self, client: Redis) -> None:
@@ -64,6 +69,9 @@ class _RedisFlags:
 
     def lower(self, name: str) -> None:
         self._client.delete(f"tidings:ring:{name}")
+
+    def is_raised(self, name: str) -> bool:
+        return bool(self._client.exists(f"tidings:ring:{name}"))
 
 
 class WakingBroker(RedisBroker):
@@ -140,6 +148,13 @@ class Bell:
             log.warning("ring_failed", job=job, lane=lane, error=type(error).__name__)
             return False
         return True
+
+    def is_ringing(self, job: str, lane: str) -> bool:
+        """Whether somebody rang a moment ago and was not heard yet. Unknown, with the queue away, counts as yes."""
+        try:
+            return self._flags.is_raised(f"{job}:{lane}")
+        except RedisError:
+            return True
 
     def heard(self, job: str, lane: str) -> None:
         """Somebody is on the way: the next ring counts again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime
 
 import uuid_utils
 
@@ -30,9 +30,19 @@ def derived_id(origin: str, *parts: str) -> str:
     return str(uuid.UUID(int=time | _VERSION_7 | _VARIANT | rest))
 
 
+def seconds_of(id_: str) -> float:
+    """The moment that a UUIDv7 was made at, in unix seconds."""
+    return int(id_[:8] + id_[9:13], 16) / 1000
+
+
 def first_id_of(at: datetime) -> str:
     """The least UUIDv7 of a moment: the bound between older and newer ids. Before 1970: the least of all."""
     return str(uuid.UUID(int=max(0, int(at.timestamp() * 1000)) << 80))
+
+
+def time_of(identifier: str) -> datetime:
+    """The moment of a UUIDv7, to the millisecond, in UTC."""
+    return datetime.fromtimestamp((uuid.UUID(identifier).int >> 80) / 1000, UTC)
 
 
 def is_id(text: str) -> bool:

@@ -18,8 +18,10 @@ from providers.contract import DeliveryStatus
 ROOT = Path(__file__).resolve().parent.parent
 CORE_ORDER = (
     "outbox",
+    "backlog",
     "names",
     "recipients",
+    "topics",
     "inbox",
     "webhooks",
     "conditions",
@@ -36,6 +38,7 @@ CORE_ORDER = (
     "events",
     "trials",
     "greetings",
+    "retention",
     "sweeps",
 )
 PLUMBING = {
@@ -50,7 +53,8 @@ PLUMBING = {
         "app.ids",
         "app.logs",
     ),
-    *("app.metrics", "app.paging", "app.rows", "app.standing"),
+    *("app.wire", "app.work"),
+    *("app.metrics", "app.metrics_sharing", "app.paging", "app.rows", "app.standing"),
 }
 # Wiring may import everything: it is what puts the parts together.
 WIRING = {"app", "app.wiring", "app.schema"}
@@ -161,7 +165,7 @@ def test_nobody_imports_a_door_and_doors_do_not_import_each_other() -> None:
 
 
 def test_only_wiring_and_the_command_line_read_the_environment() -> None:
-    allowed = {"app.wiring", "app.entrypoints.cli", "app.running.gunicorn_web"}
+    allowed = {"app.wiring", "app.entrypoints.cli", "app.metrics_sharing"}  # the last hears of a folder from the cli
     for folder in ("app", "providers"):
         for name, path in modules(folder):
             if re.search(r"\bos\.(environ|getenv)\b", path.read_text()):
@@ -226,7 +230,7 @@ def test_the_purposes_that_see_every_tenant_are_these() -> None:
     assert users["CALLBACK"] == {"app.core.deliveries.status"}
     assert users["CLAIM"] == {"app.core.deliveries.send", "app.core.pipeline"}
     assert users["SWEEP"] == {"app.core.sweeps"}
-    assert users["MIGRATE"] == {"app.schema", "app.entrypoints.cli"}
+    assert users["MIGRATE"] == {"app.schema", "app.partitions", "app.entrypoints.cli"}
 
 
 def test_nothing_but_the_grammar_imports_pybars() -> None:

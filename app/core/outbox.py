@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 
 from sqlalchemy import event
 from sqlalchemy.orm import Session
+
+from app.db import Transaction
+from app.work import after_commit
 
 
 class Job(StrEnum):
@@ -23,18 +27,29 @@ class Lane(StrEnum):
     BULK = "bulk"
 
 
-def ring_after_commit(session: Session, job: Job, lane: Lane) -> None:
+def ring_after_commit(session: Transaction, job: Job, lane: Lane) -> None:
     """When this transaction commits, tell the workers that `job` has something to do in `lane`."""
     session.info.setdefault("rings", set()).add((job, lane))
+
+
+def tell_after_commit(session: Transaction, tell: Callable[[], None]) -> None:
+    """When this transaction commits, count and log what it did. `tell` must not raise."""
+    session.info.setdefault("told", []).append(tell)
 
 
 @event.listens_for(Session, "after_commit")
 def _ring(session: Session) -> None:
     # Also fires when a SAVEPOINT is released: only the outermost commit makes rows visible.
-    if session.in_nested_transaction() or not session.info.get("rings"):
-        return
-    for job, lane in sorted(session.info.pop("rings")):
-        if bell := session.info.get("bell"):
+    if not session.in_nested_transaction():
+        _follow_up(session)
+
+
+@after_commit
+def _follow_up(done: Transaction) -> None:
+    for tell in done.info.pop("told", ()):
+        tell()
+    for job, lane in sorted(done.info.pop("rings", ())):
+        if bell := done.info.get("bell"):
             bell.ring(job, lane)
 
 
@@ -42,3 +57,4 @@ def _ring(session: Session) -> None:
 def _forget(session: Session) -> None:
     if not session.in_nested_transaction():
         session.info.pop("rings", None)
+        session.info.pop("told", None)

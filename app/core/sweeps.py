@@ -10,12 +10,12 @@ from sqlalchemy import delete, text
 from sqlalchemy.orm import Session
 
 from app import rows
-from app.core import pipeline
+from app.core import backlog, pipeline, retention
 from app.core.deliveries import claims, event_claims, send
 from app.core.outbox import Job, Lane
 from app.core.runtime import Runtime
 from app.db import Purpose, system
-from app.metrics import BACKLOG, LEASES_EXPIRED
+from app.metrics import DELIVERIES, LAST_SWEEP, LEASES_EXPIRED, WAKEUPS_LOST
 from app.models import IdempotencyKey
 from app.models.base import utc_text
 
@@ -24,7 +24,8 @@ log = structlog.get_logger()
 MOST_LOSSES = 2  # the second time its worker is lost a delivery has failed
 _OWN_SECONDS = 10.0  # of work that the sweeper does itself in one round
 _LOCK_SPACE = 0x7469_6469  # "tidi", so that our advisory locks meet no one else's
-_KINDS = ("leases", "rings", "prune", "backlog")
+_HOUSE_SECONDS = 0.5  # of keeping house in one round, in batches
+_KINDS = ("leases", "rings", "prune", "backlog", "retention")
 
 # The first loss makes a delivery a suspect, which is tried on its own; the second is its end.
 _TAKE_BACK = """
@@ -33,7 +34,7 @@ UPDATE notification_logs SET losses = losses + 1, lease_until = NULL, turn = {su
   next_attempt_at = CASE WHEN losses + 1 >= {most} THEN NULL ELSE {now} END
 WHERE id IN (SELECT id FROM notification_logs WHERE status = 'sending' AND {expired} LIMIT 1000)
   AND status = 'sending' AND {expired}
-RETURNING id, attempt
+RETURNING id, attempt, channel, status
 """
 _LOST = """
 UPDATE delivery_attempts SET outcome = 'lost', code = 'worker_lost', finished_at = {now}
@@ -43,18 +44,23 @@ FROM {rows} WHERE delivery_attempts.delivery_id = r.id AND delivery_attempts.num
 """
 _TAKE_BACK_EVENTS = """
 UPDATE event_logs SET lease_until = NULL, next_attempt_at = {now},
-  error = 'worker_lost', status = CASE WHEN attempt >= {most_attempts} THEN 'failed' ELSE 'received' END
+  error = 'worker_lost', failures = failures + 1,
+  status = CASE WHEN failures + 1 >= {most_failures} THEN 'failed' ELSE 'received' END
 WHERE status = 'planning' AND {expired} RETURNING id
 """
 
 
 def sweep(runtime: Runtime) -> None:
     """One round. Each kind of work is done by one process at a time, and a failing kind keeps back no other."""
+    failed = False
     for kind in _KINDS:
         try:
             _sweep_kind(runtime, kind)
         except Exception:
+            failed = True
             log.exception("sweep_failed", kind=kind)
+    if not failed:
+        LAST_SWEEP.set_to_current_time()
 
 
 def release_all_leases(runtime: Runtime) -> int:
@@ -77,8 +83,12 @@ def ring_for_due(runtime: Runtime) -> None:
     with runtime.db.transaction(system(Purpose.SWEEP), read_only=True) as session:
         due = [(Job.PLAN, lane) for lane in Lane if event_claims.tenants(session, lane, now)]
         due += [(Job.DELIVER, lane) for lane in Lane if claims.slots(session, lane, now)]
+        forgotten = [(job, lane) for job, lane in due if backlog.is_forgotten(session, job, lane, now)]
+    for job, lane in forgotten:
+        if not runtime.bell.is_ringing(job, lane):
+            WAKEUPS_LOST.labels(job.value, lane.value).inc()
     for job, lane in due:
-        if not runtime.bell.ring(job, lane):
+        if not runtime.bell.ring(job, lane) and lane in runtime.settings.lanes:
             _do_it_here(runtime, job, lane)
 
 
@@ -93,7 +103,10 @@ def _sweep_kind(runtime: Runtime, kind: str) -> None:
     if kind == "rings":
         ring_for_due(runtime)
         return
-    with runtime.db.transaction(system(Purpose.SWEEP), read_only=kind == "backlog") as session:
+    if kind == "retention":
+        _keep_house(runtime, kind)
+        return
+    with runtime.db.transaction(system(Purpose.SWEEP)) as session:
         if not _only_one(session, kind):
             return
         now = runtime.clock.now()
@@ -102,7 +115,16 @@ def _sweep_kind(runtime: Runtime, kind: str) -> None:
         elif kind == "prune":
             _prune(session, now)
         else:
-            _count(session)
+            _measure(session, runtime, now)
+
+
+def _keep_house(runtime: Runtime, kind: str) -> None:
+    """Remove what is too old, in short transactions; what is left is for the next round."""
+    end = time.monotonic() + _HOUSE_SECONDS
+    while time.monotonic() < end:
+        with runtime.db.transaction(system(Purpose.SWEEP)) as session:
+            if not _only_one(session, kind) or not retention.prune(session, runtime.settings, runtime.clock.now()):
+                return
 
 
 def _only_one(session: Session, kind: str) -> bool:
@@ -121,12 +143,14 @@ def _take_back(session: Session, now: datetime, *, everything: bool = False) -> 
         "expired": "lease_until IS NOT NULL" if everything else f"lease_until < {clock}",
         "suspect": claims.SUSPECT,
         "most": MOST_LOSSES,
-        "most_attempts": event_claims.MOST_ATTEMPTS,
+        "most_failures": event_claims.MOST_FAILURES,
         "rows": rows.source((("id", "uuid"), ("attempt", "integer")), postgres),
     }
     values = {} if postgres else {"now": utc_text(now)}
     taken = session.execute(text(_TAKE_BACK.format(**words)), values).all()
     if taken:
+        for row in taken:
+            DELIVERIES.labels(row.channel, "failed" if row.status == "failed" else "retried").inc()
         lost = [{"id": str(row.id), "attempt": row.attempt} for row in taken]
         session.execute(text(_LOST.format(**words)), values | {"rows": rows.dumps(lost)})
     events = session.execute(text(_TAKE_BACK_EVENTS.format(**words)), values).all()
@@ -141,8 +165,9 @@ def _prune(session: Session, now: datetime) -> None:
     session.execute(delete(IdempotencyKey).where(IdempotencyKey.expires_at < now - timedelta(minutes=1)))
 
 
-def _count(session: Session) -> None:
-    """One branch for each partial index: `IN` would use neither."""
-    one = "SELECT count(*) FROM notification_logs WHERE status = '{status}'"
-    for status in ("pending", "sending"):
-        BACKLOG.labels(status).set(session.execute(text(one.format(status=status))).scalar_one())
+def _measure(session: Session, runtime: Runtime, now: datetime) -> None:
+    """What waits is counted by one process for all, and shown by each."""
+    found = backlog.kept(session, now)
+    if found is None or backlog.is_stale(found, runtime.settings.sweep_seconds):
+        found = backlog.measure(session, now)
+    backlog.show(found)

@@ -15,10 +15,10 @@ from sqlalchemy.orm import Session
 
 from app import rows
 from app.core import webhooks
+from app.core.deliveries import witness
 from app.core.deliveries.claims import FIRST, RETRY, SUSPECT, Claim
 from app.core.deliveries.schedule import delay_after, schedule_for
 from app.core.runtime import Runtime
-from app.metrics import ATTEMPT_SECONDS, DELIVERIES
 from app.models import WebhookAttempt
 from app.models.base import utc_text
 from providers.contract import Accepted, Channel, DeliveryStatus, PermanentError, RetryableError
@@ -112,6 +112,7 @@ class Tried:
     result: Accepted | Exception | None
     duration_ms: float = 0.0
     url: str = ""
+    began_at: float = 0.0  # unix seconds
     alone: bool = False  # something broke in its batch: next time it is tried on its own
 
 
@@ -131,9 +132,7 @@ def record(
     _write(session, tenant_id, now, _REFUSED, "notification_logs", _SPEC, refused)
     _write(session, tenant_id, now, _TRIED, "delivery_attempts", _ATTEMPT_SPEC, attempts)
     _record_webhooks(session, runtime, tenant_id, tried)
-    for verdict, item in zip(verdicts, tried, strict=True):
-        DELIVERIES.labels(item.claim.channel, verdict["outcome"]).inc()
-        ATTEMPT_SECONDS.labels(item.claim.channel, item.provider or "none").observe(item.duration_ms / 1000)
+    witness.recorded(session, tried, verdicts)
     return min((verdict["delay"] for verdict in refused if "delay" in verdict), default=None)
 
 

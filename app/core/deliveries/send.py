@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import structlog
 from sqlalchemy.orm import Session
 
-from app.core.deliveries import claims, content
+from app.core.deliveries import claims, content, witness
 from app.core.deliveries.claims import BATCH, SUSPECT, Claim
 from app.core.deliveries.content import Batch, Prepared
 from app.core.deliveries.gates import Room
@@ -105,6 +105,7 @@ def _send_and_leave(runtime: Runtime, batch: Batch, room: Room | None) -> None:
 
 
 def _send_batch(runtime: Runtime, batch: Batch) -> None:
+    witness.claimed(batch.claims)
     channel, tenant_id = batch.claims[0].channel, batch.claims[0].tenant_id
     # The bell keeps nobody waiting, and storing an item twice is harmless: its results are written together.
     threaded = len(batch.claims) > 1 and channel != Channel.IN_APP
@@ -157,4 +158,5 @@ def _tried(claim: Claim, provider: Provider, result: Result) -> Tried:
         log.error("provider_crashed", provider=provider.name, delivery=claim.id, exc_info=fault)
     elif fault is not None:
         log.warning("attempt_failed", provider=provider.name, code=getattr(fault, "code", ""), delivery=claim.id)
-    return Tried(claim, provider.name, result.outcome, result.duration_ms, result.message.to)
+    began_at = result.started_at.timestamp()
+    return Tried(claim, provider.name, result.outcome, result.duration_ms, result.message.to, began_at)

@@ -14,7 +14,7 @@ from app.core.deliveries.outcome import MOVES
 from app.core.runtime import Runtime
 from app.db import Purpose, system, tenant
 from app.ids import is_id
-from app.metrics import DELIVERIES
+from app.metrics import CALLBACKS
 from app.models import Delivery
 from providers.contract import DeliveryStatus, StatusUpdate
 
@@ -66,6 +66,6 @@ def _apply(session: Session, tenant_id: str, said: StatusUpdate, now: datetime) 
     if said.deferred or said.status not in _MOMENT:
         return
     if session.execute(moved).rowcount:  # type: ignore[attr-defined]
-        DELIVERIES.labels("callback", said.status.value).inc()
+        CALLBACKS.labels(said.status.value).inc()
     else:
         log.info("callback_moves_nothing", delivery=said.delivery_id, status=said.status)
