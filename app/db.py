@@ -12,17 +12,24 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, TypeAlias
 
+import psycopg
 from sqlalchemy import Connection, Dialect, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DisconnectionError, OperationalError
 from sqlalchemy.orm import Session
+
+from app.wire import Wire
+from app.work import PostgresLink, SqliteLink, Work, wrapped
+
+Transaction: TypeAlias = Session | Work
+"""What core's functions take: with the ORM for what people edit, without it for what happens to every delivery."""
 
 
 class Purpose(StrEnum):
@@ -100,6 +107,30 @@ class Database:
                 yield session
 
     @contextmanager
+    def work(self, scope: Scope, *, read_only: bool = False) -> Iterator[Work]:
+        """As `transaction`, without the ORM: for the hot path. Who waits for the commit is told of it."""
+        info = {"scope": scope, "bell": self.bell}
+        with self._turn(read_only), self._borrowed() as borrowed:
+            if self.is_sqlite:
+                work = yield from _sqlite_work(borrowed, info, "BEGIN DEFERRED" if read_only else "BEGIN IMMEDIATE")
+            else:
+                work = yield from _postgres_work(borrowed, info)
+        work.committed()
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[Any]:
+        """A connection of the pool, which throws it away if it broke."""
+        borrowed = self.engine.raw_connection()
+        try:
+            yield borrowed
+        except BaseException as error:
+            if getattr(error, "connection_invalidated", False):
+                borrowed.invalidate(error)
+            raise
+        finally:
+            borrowed.close()
+
+    @contextmanager
     def _turn(self, read_only: bool) -> Iterator[None]:
         """SQLite has one writer; waiting here is fairer and quicker than its own polling."""
         if read_only or not self.is_sqlite:
@@ -123,19 +154,60 @@ class Database:
         self.engine.dispose()
 
 
-def narrow(session: Session, scope: Scope) -> None:
+def narrow(session: Transaction, scope: Scope) -> None:
     """Go on in the same transaction with less to see: from `system`, having found whose turn it is, to its tenant."""
     session.info["scope"] = scope
-    apply_scope(scope, session.connection())
+    apply_scope(scope, session if isinstance(session, Work) else session.connection())
 
 
-def apply_scope(scope: Scope, connection: Connection) -> None:
-    """Tell the database whose transaction this is. The only place that does."""
-    if connection.dialect.name == "sqlite":
+def apply_scope(scope: Scope, connection: Connection | Work) -> None:
+    """Tell the database whose transaction this is. The only place that does; on SQLite its guard reads it."""
+    if isinstance(connection, Work):
+        named = {"tidings.scope": scope.kind, "tidings.tenant": scope.tenant_id, "tidings.person": scope.user_id}
+        connection.set_local(named)
+    elif connection.dialect.name == "sqlite":
         connection.info["tidings_scope"] = scope
     else:
         values = {"kind": scope.kind, "tenant": scope.tenant_id, "person": scope.user_id}
         connection.execute(_SET_SCOPE, values)
+
+
+def _postgres_work(borrowed: Any, info: dict[str, Any]) -> Generator[Work, None, Work]:
+    wire = Wire(borrowed.driver_connection, borrowed.info.setdefault("tidings_prepared", {}))
+    work = Work(PostgresLink(wire), info)
+    try:
+        apply_scope(info["scope"], work)
+        yield work
+        if wire.simple(b"COMMIT") != b"COMMIT":
+            raise psycopg.errors.InFailedSqlTransaction("a statement had failed: nothing was committed")
+    except BaseException as error:
+        _undo(wire)
+        if isinstance(error, psycopg.Error):
+            raise wrapped(error, "COMMIT", psycopg.Error, lost=wire.broken) from error
+        raise
+    return work
+
+
+def _undo(wire: Wire) -> None:
+    if not (wire.broken or wire.idle):
+        with suppress(psycopg.Error):
+            wire.simple(b"ROLLBACK")
+
+
+def _sqlite_work(borrowed: Any, info: dict[str, Any], begin: str) -> Generator[Work, None, Work]:
+    connection: sqlite3.Connection = borrowed.driver_connection
+    work = Work(SqliteLink(connection, partial(_check, info)), info)
+    try:
+        connection.execute(begin)
+        yield work
+        connection.execute("COMMIT")
+    except BaseException as error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        if isinstance(error, sqlite3.Error):
+            raise wrapped(error, "COMMIT", sqlite3.Error) from error
+        raise
+    return work
 
 
 def _postgres_engine(url: str, pool_size: int) -> Engine:
@@ -194,7 +266,11 @@ def _forget_scope(_dbapi_connection: Any, record: Any) -> None:
 def _refuse_unscoped(
     connection: Connection, _cursor: Any, statement: str, _parameters: Any, _context: Any, _many: bool
 ) -> None:
-    scope: Scope | None = connection.info.get("tidings_scope")
+    _check({"scope": connection.info.get("tidings_scope")}, statement)
+
+
+def _check(info: dict[str, Any], statement: str) -> None:
+    scope: Scope | None = info["scope"]
     if (scope is None or scope.kind != "system") and not names_its_tenant(statement):
         raise UnscopedStatementError(f"a statement on a tenant table names no tenant: {statement[:200]}")
 

@@ -11,10 +11,11 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, Double, Integer, Row, Table, TextClause, TextualSelect, text
-from sqlalchemy.orm import Session
+from sqlalchemy import JSON, Boolean, Double, Integer, Table, TextClause, TextualSelect, text
 
+from app.db import Transaction
 from app.models.base import Id, TenantOwned, Utc, utc_text
+from app.work import Work
 
 _POSTGRES_TYPES: tuple[tuple[type, str], ...] = (
     (Id, "uuid"),
@@ -50,12 +51,12 @@ def storable(value: str | None, limit: int = 16_384) -> str | None:
     return value[:limit].replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
-def is_postgres(session: Session) -> bool:
+def is_postgres(session: Transaction) -> bool:
     """Whether this session speaks to PostgreSQL."""
-    return session.get_bind().dialect.name == "postgresql"
+    return session.postgres if isinstance(session, Work) else session.get_bind().dialect.name == "postgresql"
 
 
-def insert(session: Session, model: type[TenantOwned], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def insert(session: Transaction, model: type[TenantOwned], rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Insert rows that all have the same keys. Rows that are there already stay as they are.
 
     Returns the ids of those that were inserted.
@@ -127,8 +128,8 @@ def source(spec: Iterable[tuple[str, str]], postgres: bool) -> str:
 
 
 def of_people(
-    session: Session, model: type[TenantOwned], names: Sequence[str], tenant_id: str, user_ids: Iterable[str]
-) -> Sequence[Row[Any]]:
+    session: Transaction, model: type[TenantOwned], names: Sequence[str], tenant_id: str, user_ids: Iterable[str]
+) -> Sequence[Any]:
     """Columns of a tenant's rows about these people, in one statement that finds each person by the index.
 
     `IN` would do, but for tables that were not analysed yet: there PostgreSQL reads all of the tenant's people.
