@@ -1,21 +1,20 @@
-"""The schema: migrate it forward and back, make partitions ahead, let the application's role in."""
+"""The schema: migrate it forward and back, keep its partitions in order, let the application's role in."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 from sqlalchemy.engine import make_url
 
+from app import partitions
 from app.db import Database, Purpose, apply_scope, system
-from app.ids import first_id_of
+from app.partitions import Step
 from app.standing import MIGRATIONS
-
-PARTITIONED = ("event_logs", "notification_logs", "delivery_attempts", "webhook_delivery_logs")
-MONTHS_AHEAD = 2
 
 
 def upgrade(owner_url: str, app_url: str = "", *, now: datetime | None = None, revision: str = "head") -> None:
@@ -29,7 +28,8 @@ def upgrade(owner_url: str, app_url: str = "", *, now: datetime | None = None, r
             apply_scope(system(Purpose.MIGRATE), connection)
             command.upgrade(_config(connection), revision)
             if not database.is_sqlite and revision == "head":
-                make_partitions(connection, now or datetime.now(UTC))
+                apply_scope(system(Purpose.MIGRATE), connection)
+                partitions.make_ahead(connection, now or datetime.now(UTC))
                 _grant(connection, make_url(app_url or owner_url).username or "", database.url.username or "")
             connection.commit()
     finally:
@@ -48,32 +48,18 @@ def downgrade(owner_url: str, revision: str = "base") -> None:
         database.close()
 
 
-def make_partitions(connection: Connection, now: datetime) -> None:
-    """One partition a month for each big table, from this month to `MONTHS_AHEAD` months ahead."""
-    for table in PARTITIONED:
-        for ahead in range(MONTHS_AHEAD + 1):
-            start, end = _month(now, ahead), _month(now, ahead + 1)
-            name = f"{table}_{start:%Y%m}"
-            if connection.execute(text("SELECT to_regclass(:name)"), {"name": name}).scalar() is not None:
-                continue
-            if _default_holds(connection, table, start, end):
-                continue  # rows of that month stand in the default partition already; there they are found as well
-            bounds = f"FROM ('{first_id_of(start)}') TO ('{first_id_of(end)}')"
-            connection.exec_driver_sql(f"CREATE TABLE {name} PARTITION OF {table} FOR VALUES {bounds}")
-            # A partition does not inherit its parent's policies: with none of its own it shows nothing directly.
-            connection.exec_driver_sql(f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY")
-            connection.exec_driver_sql(f"ALTER TABLE {name} FORCE ROW LEVEL SECURITY")
-
-
-def _default_holds(connection: Connection, table: str, start: datetime, end: datetime) -> bool:
-    apply_scope(system(Purpose.MIGRATE), connection)
-    query = text(f"SELECT EXISTS (SELECT 1 FROM {table} WHERE id >= :start AND id < :end)")
-    return bool(connection.execute(query, {"start": first_id_of(start), "end": first_id_of(end)}).scalar())
-
-
-def _month(now: datetime, ahead: int) -> datetime:
-    months = now.year * 12 + now.month - 1 + ahead
-    return datetime(months // 12, months % 12 + 1, 1, tzinfo=UTC)
+def maintain(
+    owner_url: str, app_url: str, keep_days: Mapping[str, int], *, now: datetime | None = None, dry_run: bool = False
+) -> Iterator[Step]:
+    """Make the partitions of the coming months and drop those whose time is over, as the owner: see `partitions`."""
+    database = Database(owner_url, pool_size=2)
+    try:
+        yield from partitions.maintain(database, keep_days, now or datetime.now(UTC), dry_run=dry_run)
+        if not dry_run:
+            with database.engine.begin() as connection:
+                _grant(connection, make_url(app_url or owner_url).username or "", database.url.username or "")
+    finally:
+        database.close()
 
 
 def _grant(connection: Connection, role: str, owner: str) -> None:

@@ -19,7 +19,7 @@ from app import make_runtime, schema
 from app.clock import Clock
 from app.config import LANES, Settings, SettingsError
 from app.config_values import lanes as parse_lanes
-from app.core import keys
+from app.core import keys, retention
 from app.crypto import Vault, VaultError
 from app.db import Database, Purpose, system, tenant
 from app.entrypoints import commands
@@ -125,10 +125,15 @@ def worker(alone: bool, lanes: str) -> None:
 @main.command()
 @click.option("--down", metavar="REVISION", help="Go back to a revision, or to `base`.")
 @click.option("--yes", is_flag=True, help="Do not ask before going back.")
+@click.option("--maintain", is_flag=True, help="Only make the coming months' partitions and drop old ones.")
+@click.option("--dry-run", is_flag=True, help="With --maintain: say what would be done, and do nothing.")
 @_guarded
-def migrate(down: str | None, yes: bool) -> None:
+def migrate(down: str | None, yes: bool, maintain: bool, dry_run: bool) -> None:
     """Bring the database up to date, as its owner, and make what a new installation needs."""
     settings = _load()
+    if maintain or dry_run:
+        _maintain(settings, dry_run)
+        return
     held = embedded.lock(settings.data_dir) if settings.embedded else None
     if down:
         if not yes:
@@ -228,6 +233,23 @@ def _migrate(settings: Settings) -> None:
     if newer:
         _fail("The database is newer than this program: start the newer version of it.")
     schema.upgrade(_owner_url(settings), settings.database_url)
+
+
+def _maintain(settings: Settings, dry_run: bool) -> None:
+    """Exit status 1: something was in use, and is left for the next run."""
+    if settings.embedded:
+        click.echo("The embedded database has no partitions. Nothing to do: the running service removes what is old.")
+        return
+    database = Database(_owner_url(settings), pool_size=1)
+    _current(database)
+    database.close()
+    left, done = False, 0
+    for step in schema.maintain(_owner_url(settings), settings.database_url, retention.days(settings), dry_run=dry_run):
+        click.echo(f"{'would ' if dry_run and not step.kept else ''}{step}")
+        left, done = left or step.left, done + (not step.kept)
+    click.echo(f"{done} steps {'to do' if dry_run else 'done'}.")
+    if left:
+        sys.exit(1)
 
 
 def _bootstrap(settings: Settings) -> str | None:

@@ -166,6 +166,9 @@ def _message(runtime: Runtime, claim: Claim, facts: _Facts, fresh: dict[str, Par
 
 def _render(claim: Claim, facts: _Facts) -> Parts:
     event = facts.events.get(claim.event_id or "", {})
+    greeting = claim.trigger == "test" and claim.template  # is of no event
+    if not event and not greeting:
+        raise PermanentError("content_gone", "what it said, or its event, is no longer kept")
     if not claim.template:
         return {"payload": rows.dumps(_envelope(event))}
     person = facts.people.get(claim.user_id or "")
