@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 
 from app.broker import Bell
 from app.clock import Clock
@@ -15,7 +16,10 @@ from app.db import Database
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The running service's parts. Tests make one with a private database and a clock of their own."""
+    """The running service's parts. Tests make one with a private database and a clock of their own.
+
+    `stopping` is set when this process is to end: nothing is begun any more, and what is not begun is given back.
+    """
 
     settings: Settings
     db: Database
@@ -24,3 +28,4 @@ class Runtime:
     bell: Bell
     channels: Channels
     files: FileTemplates
+    stopping: threading.Event = field(default_factory=threading.Event)

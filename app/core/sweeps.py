@@ -95,7 +95,7 @@ def ring_for_due(runtime: Runtime) -> None:
 def _do_it_here(runtime: Runtime, job: Job, lane: Lane) -> None:
     work = {Job.PLAN: pipeline.plan_events, Job.DELIVER: send.deliver}[job]
     end = time.monotonic() + _OWN_SECONDS
-    while work(runtime, lane) and time.monotonic() < end:
+    while not runtime.stopping.is_set() and work(runtime, lane) and time.monotonic() < end:
         pass
 
 

@@ -29,6 +29,8 @@ def declare(bell: Bell, runtime: Runtime) -> None:
 def _answering(bell: Bell, runtime: Runtime, job: Job) -> Callable[[str], None]:
     def answer(lane: str) -> None:
         bell.heard(job.value, lane)
+        if runtime.stopping.is_set():
+            return  # what is due stays in its rows, and the sweeps of others ring for it
         ACTORS[job](runtime, Lane(lane))
 
     return answer

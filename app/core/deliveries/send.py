@@ -146,7 +146,8 @@ def _try_all(runtime: Runtime, prepared: Sequence[Prepared]) -> Iterator[Tried]:
             batches[provider][item.claim.id] = item
     for provider, batch in batches.items():
         messages = [item.message for item in batch.values() if isinstance(item.message, OutboundMessage)]
-        for result in provider.send_batch(messages, deadline):
+        begun = itertools.takewhile(lambda _message: not runtime.stopping.is_set(), messages)
+        for result in provider.send_batch(begun, deadline):
             yield _tried(batch[result.message.delivery_id].claim, provider, result)
 
 
