@@ -30,7 +30,9 @@ def _answering(bell: Bell, runtime: Runtime, job: Job) -> Callable[[str], None]:
     def answer(lane: str) -> None:
         bell.heard(job.value, lane)
         if runtime.stopping.is_set():
-            return  # what is due stays in its rows, and the sweeps of others ring for it
+            if runtime.settings.redis_url:
+                bell.ring(job.value, lane)  # for another process; this one's threads are ending
+            return
         ACTORS[job](runtime, Lane(lane))
 
     return answer
