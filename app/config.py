@@ -73,7 +73,8 @@ class Settings:
     prometheus_multiproc_dir: str = setting(
         "",
         text,
-        "Folder where web processes share their metrics; set it in the environment, and empty it before the start.",
+        "Folder in which the processes of a command count together, made and emptied at each start; default: a"
+        " temporary one.",
     )
     web_threads: int = setting(8, whole(1, 512), "Request threads of each web process.")
     web_processes: int = setting(2, whole(1, 64), "Web processes of `tidings web`.")
@@ -85,6 +86,9 @@ class Settings:
         " it; unset: WORKER_THREADS, a third each.",
     )
     worker_processes: int = setting(2, whole(1, 64), "Processes of `tidings worker`.")
+    worker_port: int = setting(
+        0, whole(0, 65535), "Port on which `tidings worker` answers /health and /metrics, on HOST; 0: none."
+    )
     sweep_seconds: int = setting(3, whole(1, 3600), "How often a worker looks for forgotten and due work.")
 
     # email
@@ -158,6 +162,17 @@ class Settings:
     rate_limit_public: str = setting("600 per minute", rate, "Requests without a key, per address.")
     rate_limit_callbacks: str = setting("12000 per minute", rate, "Providers' callbacks, per address.")
     idempotency_hours: int = setting(24, whole(1, 720), "How long an Idempotency-Key is remembered.")
+    dedupe_window: int = setting(
+        86_400, whole(1, 2_592_000), "Seconds for which an event's dedupe key is remembered if the event does not say."
+    )
+    max_backlog: int = setting(
+        1_000_000,
+        whole(1, 1_000_000_000),
+        "Most events and deliveries that may wait in a lane and more urgent ones; beyond it posts are refused (503).",
+    )
+    max_backlog_transactional: int = setting(
+        2_000_000, whole(1, 1_000_000_000), "The same for the transactional lane alone."
+    )
 
     # retention
     keep_events_days: int = setting(365, whole(0, 36_500), "Days that events and their deliveries are kept; 0: always.")

@@ -21,7 +21,7 @@ from prometheus_client import values
 FOLDER = "TIDINGS_METRICS_DIR"
 _FILES = ("counter", "histogram", "gauge_mostrecent")
 _SIZE = 262_144
-_held: list[IO[bytes]] = []
+_held: dict[int, IO[bytes]] = {}
 
 
 class UnusableFolderError(Exception):
@@ -46,6 +46,16 @@ def prepare(base: str, name: str) -> Path:
     return folder
 
 
+def announce(folder: Path) -> None:
+    """Have the processes that this one starts, or becomes, share their metrics in `folder`."""
+    os.environ[FOLDER] = str(folder)
+
+
+def number() -> int:
+    """This process's number among those that share a folder; 0 for one that shares with nobody."""
+    return next(iter(_held), 0)
+
+
 def join() -> Path | None:
     """Share this process's metrics, if its command said where. Before the first metric is made. Returns the folder."""
     named = os.environ.get(FOLDER)
@@ -53,11 +63,11 @@ def join() -> Path | None:
     if folder is None or not folder.is_dir():
         values.ValueClass = values.MutexValue
         return None
-    number = _take_number(folder)
+    taken = _take_number(folder)
     for kind in _FILES:
-        _allocate(folder / f"{kind}_{number}.db")
+        _allocate(folder / f"{kind}_{taken}.db")
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # where the library looks for it
-    values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
+    values.ValueClass = values.MultiProcessValue(lambda: taken)  # type: ignore[no-untyped-call]
     return folder
 
 
@@ -70,7 +80,7 @@ def _take_number(folder: Path) -> int:
         except OSError:
             file.close()
             continue
-        _held.append(file)
+        _held[number] = file
         return number
     raise AssertionError("there are numbers enough")
 

@@ -22,6 +22,7 @@ CORE_ORDER = (
     "names",
     "recipients",
     "topics",
+    "dedupes",
     "inbox",
     "webhooks",
     "conditions",
@@ -54,7 +55,7 @@ PLUMBING = {
         "app.logs",
     ),
     *("app.wire", "app.work"),
-    *("app.metrics", "app.metrics_sharing", "app.paging", "app.rows", "app.standing"),
+    *("app.metrics", "app.metrics_sharing", "app.paging", "app.readiness", "app.rows", "app.standing"),
 }
 # Wiring may import everything: it is what puts the parts together.
 WIRING = {"app", "app.wiring", "app.schema"}

@@ -63,6 +63,13 @@ def sweep(runtime: Runtime) -> None:
         LAST_SWEEP.set_to_current_time()
 
 
+def seconds_since(runtime: Runtime) -> float | None:
+    """How long ago some worker last measured what waits, as a sweep does; None: none ever did."""
+    with runtime.db.transaction(system(Purpose.SWEEP), read_only=True) as session:
+        found = backlog.kept(session, runtime.clock.now())
+    return found.age if found else None
+
+
 def release_all_leases(runtime: Runtime) -> int:
     """For the embedded start, under the lock on the data directory: nobody else can hold a lease. Returns how many.
 

@@ -119,7 +119,7 @@ def worker(alone: bool, lanes: str) -> None:
     settings = _production("worker")
     if alone:
         sys.exit(run_alone(make_runtime(replace(settings, worker_lanes=chosen or settings.worker_lanes))))
-    become_supervisor(settings.worker_processes, lanes)
+    become_supervisor(settings, lanes)
 
 
 @main.command()

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from typing import Any, cast
+from typing import cast
 
 import structlog
 from flask import Blueprint, Flask, Response, current_app, jsonify, request
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest, multiprocess, values
-from redis import Redis
-from redis.exceptions import RedisError
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest, multiprocess
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.core import sweeps
 from app.core.runtime import Runtime
 from app.errors import ForbiddenError, UnauthorizedError
-from app.standing import standing
+from app.metrics import SHARED
+from app.readiness import OK, Readiness, verdict
 
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via")
-_MIGRATED = "tidings.migrated"
+_READINESS = "tidings.readiness"
+SILENT_SECONDS, SILENT_SWEEPS = 60.0, 10  # whichever is longer: then no worker sweeps any more
 
 blp = Blueprint("health", __name__)
 log = structlog.get_logger()
@@ -26,6 +27,8 @@ log = structlog.get_logger()
 
 def install(app: Flask) -> None:
     """Register the three routes."""
+    runtime = cast(Runtime, app.extensions["tidings"])
+    app.extensions[_READINESS] = Readiness(runtime.db, runtime.bell.broker)
     app.register_blueprint(blp)
 
 
@@ -37,52 +40,38 @@ def live() -> Response:
 
 @blp.get("/health/ready")
 def ready() -> tuple[Response, int]:
-    """200 when requests can be served, else 503; the part that is down has its reason. Redis may be away: degraded."""
-    runtime = cast(Runtime, current_app.extensions["tidings"])
-    parts = {"database": _database(runtime), "redis": _redis(runtime)}
-    shown = {name: state for name, state in parts.items() if state}
-    if shown["database"] != "ok":
-        return jsonify(status="down", parts=shown), 503
-    degraded = any(state != "ok" for state in shown.values())
-    return jsonify(status="degraded" if degraded else "ok", parts=shown), 200
+    """200 when requests can be served, else 503; a part that is down has its reason.
+
+    Redis and the workers may be away: degraded, for events are accepted all the same.
+    """
+    parts = cast(Readiness, current_app.extensions[_READINESS]).parts()
+    if verdict(parts) != "down":
+        parts["workers"] = _workers(cast(Runtime, current_app.extensions["tidings"]))
+    found = verdict(parts)
+    return jsonify(status=found, parts=parts), 503 if found == "down" else 200
 
 
-def _database(runtime: Runtime) -> str:
-    """ok, unreachable, or how the schema stands to this code."""
+def _workers(runtime: Runtime) -> str:
+    """ok while some worker sweeps."""
     try:
-        if current_app.extensions.get(_MIGRATED):
-            runtime.db.ping()
-            return "ok"
-        found = standing(runtime.db)
+        age = sweeps.seconds_since(runtime)
     except SQLAlchemyError as error:
         log.warning("database_not_ready", error=type(error).__name__)
-        return "unreachable"
-    if found != "current":
-        return f"schema {found}"
-    current_app.extensions[_MIGRATED] = True  # reading the migrations again each time would cost more than the ping
-    return "ok"
-
-
-def _redis(runtime: Runtime) -> str:
-    """ok or unreachable; nothing when there is none."""
-    client = getattr(runtime.bell.broker, "client", None)
-    if not isinstance(client, Redis):
-        return ""
-    try:
-        client.ping()
-    except (RedisError, OSError):
-        return "unreachable"
-    return "ok"
+        return "unknown"
+    if age is None:
+        return "never seen"
+    longest = max(SILENT_SECONDS, SILENT_SWEEPS * runtime.settings.sweep_seconds)
+    return OK if age < longest else f"silent for {age:.0f} s"
 
 
 @blp.get("/metrics")
 def metrics() -> Response:
-    """Prometheus text, of all web processes when PROMETHEUS_MULTIPROC_DIR is set."""
+    """Prometheus text, of all processes of this command."""
     _admit_scraper(cast(Runtime, current_app.extensions["tidings"]).settings.metrics_token)
-    registry: Any = REGISTRY
-    if getattr(values.ValueClass, "_multiprocess", False):
+    registry = REGISTRY
+    if SHARED:
         registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        multiprocess.MultiProcessCollector(registry, str(SHARED))  # type: ignore[no-untyped-call]
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 

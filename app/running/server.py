@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from app.config import Settings, SettingsError
+from app.running.listening import share_metrics
 from app.running.worker import STOP_SECONDS
 
 _HERE = Path(__file__).resolve().parent
@@ -41,6 +42,8 @@ def become_server(settings: Settings, *, with_worker: bool) -> NoReturn:
         "--pythonpath": str(_HERE.parent.parent),
     }
     arguments = [word for option in options.items() for word in option]
+    if not with_worker:
+        share_metrics(settings, f"web-{settings.port}")
     sys.stdout.flush()
     command = [sys.executable, "-m", "gunicorn", *arguments, "--no-control-socket", "wsgi:app"]
     os.execv(sys.executable, command)  # noqa: S606

@@ -1,18 +1,21 @@
 """`tidings worker`: so many worker processes, watched over; one that dies is replaced.
 
 Run by path with nothing but the standard library: `python supervisor.py COUNT COMMAND…`, so that it stays small
-and nothing of the application can bring it down.
+and nothing of the application can bring it down. With `--observe FD` first it also answers for its processes: see
+`observer.py`.
 """
 
 from __future__ import annotations
 
 import json
+import runpy
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 STOP_SECONDS = 35.0  # a little more than a worker takes to finish or give back what is under way
 CALM_SECONDS = 10.0  # one that lived this long may be replaced at once
@@ -80,5 +83,13 @@ def _log(event: str, **facts: object) -> None:
     print(json.dumps({"event": event, "level": "error", **facts}), file=sys.stderr, flush=True)
 
 
+def main(arguments: Sequence[str]) -> int:
+    """What the command line says, done."""
+    if arguments[0] == "--observe":
+        told, arguments = int(arguments[1]), arguments[2:]
+        runpy.run_path(str(Path(__file__).with_name("observer.py")))["observe"](told, int(arguments[0]))
+    return supervise(int(arguments[0]), arguments[1:])
+
+
 if __name__ == "__main__":
-    sys.exit(supervise(int(sys.argv[1]), sys.argv[2:]))
+    sys.exit(main(sys.argv[1:]))

@@ -13,8 +13,14 @@ from typing import NoReturn
 import dramatiq
 import structlog
 
+from app import metrics_sharing
+from app.config import Settings
 from app.core import sweeps
 from app.core.runtime import Runtime
+from app.metrics import SHARED
+from app.readiness import Readiness
+from app.running.heart import Heart
+from app.running.listening import observed
 
 log = structlog.get_logger()
 
@@ -72,14 +78,15 @@ def start_embedded(runtime: Runtime) -> InProcessWorker:
     return worker
 
 
-def become_supervisor(count: int, lanes: str) -> NoReturn:
-    """Turn this process into the one that watches over `count` worker processes.
+def become_supervisor(settings: Settings, lanes: str) -> NoReturn:
+    """Turn this process into the one that watches over WORKER_PROCESSES worker processes.
 
     `lanes`: threads by lane, as in the setting WORKER_LANES; empty: what the settings say.
     """
     command = [sys.executable, "-m", "app.entrypoints.cli", "worker", "--alone"]
     command += ["--lanes", lanes] if lanes else []
-    os.execv(sys.executable, [sys.executable, str(SUPERVISOR), str(count), *command])  # noqa: S606
+    supervisor = [str(SUPERVISOR), *observed(settings), str(settings.worker_processes)]
+    os.execv(sys.executable, [sys.executable, *supervisor, *command])  # noqa: S606
 
 
 def run_alone(runtime: Runtime) -> int:
@@ -88,11 +95,15 @@ def run_alone(runtime: Runtime) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     parent = os.getppid()
+    heart = Heart(Readiness(runtime.db, runtime.bell.broker), SHARED, metrics_sharing.number())
+    heart.start()
     worker = InProcessWorker(runtime)
     worker.start()
     while not stopping.wait(1.0):
+        heart.beat()
         if os.getppid() != parent:
             log.warning("parent_gone")
             break
     worker.stop()
+    heart.stop()
     return 0

@@ -1,0 +1,60 @@
+"""Whether this process could work: which part it needs is down, if any."""
+
+from __future__ import annotations
+
+import structlog
+from dramatiq import Broker
+from redis import Redis
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.db import Database
+from app.standing import standing
+
+OK = "ok"
+
+log = structlog.get_logger()
+
+
+class Readiness:
+    """Asks the parts of the service that a process works with."""
+
+    def __init__(self, db: Database, broker: Broker) -> None:
+        self._db = db
+        self._broker = broker
+        self._migrated = False
+
+    def parts(self) -> dict[str, str]:
+        """{part: "ok", or what is the matter}: database, schema and, where there is one, redis."""
+        found = self._database()
+        client = getattr(self._broker, "client", None)
+        if isinstance(client, Redis):
+            found["redis"] = _redis(client)
+        return found
+
+    def _database(self) -> dict[str, str]:
+        try:
+            if self._migrated:  # reading the migrations again each time would cost more than the ping
+                self._db.ping()
+                return {"database": OK, "schema": OK}
+            found = standing(self._db)
+        except SQLAlchemyError as error:
+            log.warning("database_not_ready", error=type(error).__name__)
+            return {"database": "unreachable"}
+        self._migrated = found == "current"
+        return {"database": OK, "schema": OK if self._migrated else found}
+
+
+def verdict(parts: dict[str, str]) -> str:
+    """ok, degraded (something is down that can be done without), or down."""
+    if any(parts.get(name, OK) != OK for name in ("database", "schema")):
+        return "down"
+    return OK if all(state == OK for state in parts.values()) else "degraded"
+
+
+def _redis(client: Redis) -> str:
+    try:
+        client.ping()
+    except (RedisError, OSError):
+        return "unreachable"
+    return OK
