@@ -95,7 +95,8 @@ class DeliveryContent(TenantOwned):
 class Attempt(TenantOwned):
     """One try of a delivery with one provider, written with the claim and completed with the result.
 
-    `outcome` is null while it runs, then accepted, retryable, permanent, lost or returned (given back unsent).
+    `outcome` is null while it runs, then accepted, retryable, permanent, lost, returned (given back unsent) or
+    skipped (too late to be sent).
     """
 
     __tablename__ = "delivery_attempts"

@@ -18,7 +18,7 @@ from app.broker import Bell
 from app.config import Settings
 from app.core import pipeline, sweeps
 from app.core.channels import Channels
-from app.core.deliveries import claims, content, event_claims, outcome, repair, send, status
+from app.core.deliveries import claims, content, event_claims, outcome, repair, send, status, turns
 from app.core.deliveries.outcome import Tried
 from app.core.deliveries.recorder import Recorder
 from app.core.deliveries.schedule import SCHEDULES, delay_after, schedule_for
@@ -136,8 +136,9 @@ def test_a_suspect_is_tried_alone_and_after_the_others(runtime: Runtime, tenant_
     batches = []
     for _ in range(2):
         with runtime.db.transaction(tenant(tenant_id)) as session:
-            due = claims.claim_due(session, Lane.TRANSACTIONAL, tenant_id, "in_app", runtime.clock.now(), 60)
-        batches.append({claimed.user_id for claimed in due})
+            due = claims.due(session, Lane.TRANSACTIONAL, (tenant_id, "in_app"), runtime.clock.now())
+            taken = claims.claim_these(session, tenant_id, [one.id for one in due], runtime.clock.now(), 60)
+        batches.append({claimed.user_id for claimed in taken})
     assert batches == [{"one", "two"}, {"suspect"}]
 
 
@@ -147,7 +148,7 @@ def test_a_busy_tenant_does_not_starve_its_suspects(runtime: Runtime, tenant_id:
     claim(runtime, tenant_id, suspect)
     expire(runtime, tenant_id)
     # when as many batches are sent as a suspect may wait for
-    for _ in range(send.SUSPECTS_EVERY):
+    for _ in range(turns.SUSPECTS_EVERY):
         in_app(runtime, tenant_id, "busy")
         send.deliver(runtime, Lane.TRANSACTIONAL)
     # then it was among them
@@ -172,10 +173,10 @@ def test_first_attempts_come_before_late_retries(runtime: Runtime, tenant_id: st
     late = in_app(runtime, tenant_id, "late")
     record(runtime, tenant_id, Tried(claim(runtime, tenant_id, late), "in_app", RetryableError("timeout")))
     make_due(runtime)
-    in_app(runtime, tenant_id, "fresh")
+    fresh = in_app(runtime, tenant_id, "fresh")
     with runtime.db.transaction(tenant(tenant_id)) as session:
-        (first,) = claims.claim_due(session, Lane.TRANSACTIONAL, tenant_id, "in_app", runtime.clock.now(), 60, 1)
-    assert first.user_id == "fresh"
+        (first,) = claims.due(session, Lane.TRANSACTIONAL, (tenant_id, "in_app"), runtime.clock.now(), 1)
+    assert first.id == fresh
 
 
 def test_a_delivery_given_back_has_not_used_up_a_try(runtime: Runtime, tenant_id: str) -> None:

@@ -7,59 +7,88 @@ has one writer, and the time is the caller's clock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import TextClause, text
-from sqlalchemy.orm import Session
 
 from app import rows
 from app.core.outbox import Lane
+from app.db import Transaction
 from app.ids import new_id
 from app.models import Attempt
 from app.models.base import Id, Utc, utc_text
+from providers.contract import Channel
 
 FIRST, RETRY, SUSPECT = 0, 1, 2  # Delivery.turn, in the order of claiming
 BATCH = 100
 
 _COLUMNS = (
     "id, tenant_id, event_id, event_type, rule_id, configuration_id, user_id, channel, template, address,"
-    " attempt, tries, turn, losses, trigger, lane, created_at"
+    " attempt, tries, turn, losses, trigger, lane, created_at, expires_at"
 )
 _TAKE = (
     "UPDATE notification_logs SET status = 'sending', attempt = attempt + 1, tries = tries + 1,"
     " lease_until = {lease}, updated_at = {now} WHERE {these} AND (tenant_id = :tenant AND status = 'pending') IS TRUE"
     f" RETURNING {_COLUMNS}"
 )
-# Tenants take turns: each step of the recursion, and each look at what is due first, is one probe of the index,
-# however long a tenant's backlog is. (EXISTS would become a join that reads all of it.)
-_SLOTS = """
-WITH RECURSIVE waiting(tenant_id) AS (
-  SELECT (SELECT tenant_id FROM notification_logs WHERE status = 'pending' AND lane = :lane ORDER BY tenant_id LIMIT 1)
+# Tenants take turns: each step goes to the next (tenant, channel, turn) by one probe of the index, however long a
+# backlog is, and no further than somebody asks for.
+_SLOTS_POSTGRES = """
+WITH RECURSIVE waiting(tenant_id, channel, turn, due_at) AS (
+  SELECT CAST(:tenant AS uuid), CAST(:channel AS varchar), 9, CAST(NULL AS timestamptz)
   UNION ALL
-  SELECT (SELECT tenant_id FROM notification_logs WHERE status = 'pending' AND lane = :lane
-          AND tenant_id > waiting.tenant_id ORDER BY tenant_id LIMIT 1)
-  FROM waiting WHERE waiting.tenant_id IS NOT NULL
-), slots AS (
-  SELECT waiting.tenant_id, channels.channel, turns.turn FROM waiting
-  CROSS JOIN (SELECT 'email' AS channel UNION ALL SELECT 'in_app'
-              UNION ALL SELECT 'sms' UNION ALL SELECT 'webhook') channels
-  CROSS JOIN (SELECT 0 AS turn UNION ALL SELECT 1 UNION ALL SELECT 2) turns
-  WHERE waiting.tenant_id IS NOT NULL
+  SELECT n.tenant_id, n.channel, n.turn, n.next_attempt_at FROM waiting CROSS JOIN LATERAL (
+    SELECT tenant_id, channel, turn, next_attempt_at FROM notification_logs
+    WHERE status = 'pending' AND lane = :lane
+    AND (tenant_id, channel, turn) > (waiting.tenant_id, waiting.channel, waiting.turn)
+    ORDER BY tenant_id, channel, turn, next_attempt_at LIMIT 1) AS n
 )
-SELECT DISTINCT tenant_id, channel FROM slots WHERE (
-  SELECT d.next_attempt_at FROM notification_logs d WHERE d.status = 'pending' AND d.lane = :lane
-  AND d.tenant_id = slots.tenant_id AND d.channel = slots.channel AND d.turn = slots.turn
-  ORDER BY d.next_attempt_at LIMIT 1) <= {now}
+SELECT tenant_id, channel FROM waiting WHERE due_at <= now() AND channel = ANY(:channels) LIMIT :limit
+"""
+_SLOTS_SQLITE = """
+WITH RECURSIVE waiting(tenant_id, channel, turn, due_at) AS (
+  SELECT :tenant, :channel, 9, NULL
+  UNION ALL
+  SELECT n.tenant_id, n.channel, n.turn, n.next_attempt_at FROM waiting JOIN notification_logs AS n ON n.rowid = (
+    SELECT d.rowid FROM notification_logs AS d WHERE d.status = 'pending' AND d.lane = :lane
+    AND (d.tenant_id, d.channel, d.turn) > (waiting.tenant_id, waiting.channel, waiting.turn)
+    ORDER BY d.tenant_id, d.channel, d.turn, d.next_attempt_at LIMIT 1)
+)
+SELECT tenant_id, channel FROM waiting
+WHERE due_at <= :now AND channel IN (SELECT value FROM json_each(:channels)) LIMIT :limit
 """
 _DUE = """
-  SELECT id FROM notification_logs WHERE status = 'pending' AND lane = :lane AND tenant_id = :tenant
+  SELECT id, address, configuration_id, created_at, expires_at, reason, turn FROM notification_logs
+  WHERE status = 'pending' AND lane = :lane AND tenant_id = :tenant
   AND channel = :channel AND turn = {turn} AND next_attempt_at <= {now}
   ORDER BY next_attempt_at LIMIT {limit} {lock}
 """
+_PUT_OFF = """
+UPDATE notification_logs SET status = r.status, reason = r.reason, next_attempt_at = r.due_at, updated_at = {now}
+FROM {rows} WHERE {joined} AND (notification_logs.tenant_id = :tenant) IS TRUE AND notification_logs.id = r.id
+  AND notification_logs.status = 'pending'
+"""
+_PUT_OFF_SPEC = (("id", "uuid"), ("status", "text"), ("reason", "text"), ("due_at", "timestamptz"))
+
+Slot = tuple[str, str]  # tenant, channel
+FIRST_SLOT: Slot = ("00000000-0000-0000-0000-000000000000", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A delivery that may be claimed now."""
+
+    id: str
+    address: str
+    configuration_id: str | None
+    created_at: datetime
+    expires_at: datetime | None
+    reason: str | None
+    turn: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +112,7 @@ class Claim:
     trigger: str
     lane: str
     created_at: datetime
+    expires_at: datetime | None = None
     attempt_id: str = ""
     started_at: datetime | None = None
 
@@ -96,6 +126,8 @@ def _statement(template: str, postgres: bool, turn: int = 0) -> TextClause:
         "turn": str(turn),
         "limit": ":limit",
         "these": rows.these("notification_logs", postgres),
+        "joined": rows.these("notification_logs", postgres, joined=True),
+        "rows": rows.source(_PUT_OFF_SPEC, postgres),
     }
     return text(template.format(**parts))
 
@@ -106,50 +138,65 @@ def _times(now: datetime, lease_seconds: float, postgres: bool) -> dict[str, Any
     return {"now": utc_text(now), "lease_until": utc_text(now + timedelta(seconds=lease_seconds))}
 
 
-def slots(session: Session, lane: Lane, now: datetime) -> list[tuple[str, str]]:
-    """The (tenant, channel) pairs of a lane that have something due."""
-    postgres = rows.is_postgres(session)
-    values: dict[str, Any] = {"lane": lane.value} | ({} if postgres else {"now": utc_text(now)})
-    return [(str(row[0]), row[1]) for row in session.execute(_statement(_SLOTS, postgres), values)]
-
-
-def claim_due(
-    session: Session,
+def slots(
+    session: Transaction,
     lane: Lane,
-    tenant_id: str,
-    channel: str,
     now: datetime,
-    lease_seconds: float,
-    limit: int = BATCH,
-    *,
-    suspects_first: bool = False,
-) -> list[Claim]:
-    """Claim up to `limit` due deliveries: first attempts, then retries; else one suspect on its own.
+    after: Slot = FIRST_SLOT,
+    channels: Iterable[str] = tuple(Channel),
+    limit: int = 1,
+) -> list[Slot]:
+    """The next (tenant, channel) pairs of a lane that have something due, in order, from behind `after`.
 
-    With `suspects_first` one suspect on its own, if there is any.
+    At most `limit`; a pair may come twice. The session must be a `system` one.
     """
     postgres = rows.is_postgres(session)
-    values: dict[str, Any] = {"lane": lane.value, "tenant": tenant_id, "channel": channel}
+    names = [str(channel) for channel in channels]
+    values: dict[str, Any] = {"lane": lane.value, "tenant": after[0], "channel": after[1], "limit": limit}
+    values |= {"channels": names} if postgres else {"channels": rows.dumps(names), "now": utc_text(now)}
+    statement = _statement(_SLOTS_POSTGRES if postgres else _SLOTS_SQLITE, postgres)
+    return [(str(row[0]), row[1]) for row in session.execute(statement, values)]
+
+
+def due(
+    session: Transaction, lane: Lane, slot: Slot, now: datetime, limit: int = BATCH, *, suspects_first: bool = False
+) -> list[Due]:
+    """Up to `limit` deliveries that are due: first attempts, then retries; else one suspect on its own.
+
+    With `suspects_first` one suspect on its own, if there is any. They are locked until the transaction ends.
+    """
+    postgres = rows.is_postgres(session)
+    values: dict[str, Any] = {"lane": lane.value, "tenant": slot[0], "channel": slot[1]}
     values |= {} if postgres else {"now": utc_text(now)}
-    ids: list[str] = []
+    found: list[Due] = []
     for turn in (SUSPECT, FIRST, RETRY) if suspects_first else (FIRST, RETRY, SUSPECT):
-        wanted = 1 if turn == SUSPECT else limit - len(ids)
+        wanted = 1 if turn == SUSPECT else limit - len(found)
         if wanted > 0:
-            found = session.execute(_statement(_DUE, postgres, turn), values | {"limit": wanted})
-            ids += [str(row[0]) for row in found]
-        if ids and turn == (SUSPECT if suspects_first else RETRY):
+            statement = _statement(_DUE, postgres, turn).columns(
+                id=Id, configuration_id=Id, created_at=Utc, expires_at=Utc
+            )
+            found += [Due(*row) for row in session.execute(statement, values | {"limit": wanted})]
+        if found and turn == (SUSPECT if suspects_first else RETRY):
             break
-    return claim_these(session, tenant_id, ids, now, lease_seconds) if ids else []
+    return found
+
+
+def put_off(session: Transaction, tenant_id: str, verdicts: Sequence[Mapping[str, Any]], now: datetime) -> None:
+    """Move pending deliveries without a try. A verdict: id, status, reason, due_at (a datetime or None)."""
+    postgres = rows.is_postgres(session)
+    ids = rows.id_list([verdict["id"] for verdict in verdicts], postgres)
+    values = {"tenant": tenant_id, "ids": ids, "rows": rows.dumps(verdicts)}
+    session.execute(_statement(_PUT_OFF, postgres), values | ({} if postgres else {"now": utc_text(now)}))
 
 
 def claim_these(
-    session: Session, tenant_id: str, ids: Sequence[str], now: datetime, lease_seconds: float
+    session: Transaction, tenant_id: str, ids: Sequence[str], now: datetime, lease_seconds: float
 ) -> list[Claim]:
     """Claim those of `ids` that are pending, due or not, and write an attempt for each."""
     postgres = rows.is_postgres(session)
     values = {"tenant": tenant_id, "ids": rows.id_list(ids, postgres)} | _times(now, lease_seconds, postgres)
     statement = _statement(_TAKE, postgres).columns(
-        id=Id, tenant_id=Id, event_id=Id, rule_id=Id, configuration_id=Id, created_at=Utc
+        id=Id, tenant_id=Id, event_id=Id, rule_id=Id, configuration_id=Id, created_at=Utc, expires_at=Utc
     )
     claimed = [
         Claim(**row, attempt_id=new_id(), started_at=now) for row in session.execute(statement, values).mappings()

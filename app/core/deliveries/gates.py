@@ -1,9 +1,11 @@
-"""How many threads of this process one channel may hold, so that a slow one leaves room for the others."""
+"""How many threads of this process one channel and one tenant may hold, so that slow ones leave room for the others."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -12,19 +14,36 @@ from app.core.outbox import Job, Lane
 from app.core.runtime import Runtime
 from providers.contract import Channel
 
-_lock = threading.Lock()
-_inside: Counter[tuple[Lane, str]] = Counter()
-_turned_away: set[tuple[Lane, str]] = set()
-
-
 QUICK = Channel.IN_APP  # never waits for anybody outside
 _PASS_ON_SECONDS = 0.1
+_SHUT_OUT_SECONDS = 30.0  # so long somebody who was turned away is thought to wait still
+
+_lock = threading.Lock()
+_inside: Counter[tuple[str, ...]] = Counter()  # (lane, channel), (lane, channel, tenant), …; "*": all that are slow
+_turned_away: dict[tuple[Lane, str, str], float] = {}  # (lane, channel, tenant): when
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many threads of a lane may be held by: one channel, one tenant on it; all slow channels, one tenant of them.
+
+    One thread is never held by those that wait for others' servers: the bell goes on whatever hangs.
+    """
+
+    channel: int
+    tenant_on_channel: int
+    slow: int
+    tenant_slow: int
+
+    @classmethod
+    def of(cls, threads: int) -> Limits:
+        """Those of a lane with so many threads. With few there is nothing to share out."""
+        channel, slow = max(1, (threads + 1) // 2), max(1, threads - 1)
+        return cls(channel, max(1, channel - 1), slow, max(1, slow - 1))
 
 
 class Room:
-    """The channels on which one job may send. Half of a lane's threads may be busy with one channel.
-
-    One thread is never held by those that wait for others' servers: the bell goes on whatever hangs.
+    """The channels on which one job may send, each for one tenant. See `Limits`.
 
     Nobody waits to enter: what is turned away stays in its row, and is rung for when somebody gives room back.
     Leaving the block gives back what is left.
@@ -33,9 +52,8 @@ class Room:
     def __init__(self, runtime: Runtime, lane: Lane) -> None:
         self._runtime = runtime
         self._lane = lane
-        threads = runtime.settings.lanes.get(lane, 1)
-        self._limit, self._limit_of_all = max(1, threads // 2), max(1, threads - 1)
-        self._entered: set[str] = set()
+        self._limits = Limits.of(runtime.settings.lanes.get(lane, 1))
+        self._entered: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -46,30 +64,54 @@ class Room:
         for channel in list(self._entered):
             self.give_back(channel)
 
-    def enter(self, channel: str) -> bool:
-        """Whether a batch of this channel may be sent now."""
-        place = (self._lane, channel)
+    def has_space(self, channel: str) -> bool:
+        """Whether anybody's batch of this channel could be sent now."""
+        slow = channel == QUICK or _inside[self._lane, "*"] < self._limits.slow
+        return slow and _inside[self._lane, channel] < self._limits.channel
+
+    def enter(self, channel: str, tenant_id: str) -> bool:
+        """Whether a batch of this channel and tenant may be sent now."""
         with _lock:
-            waiting = sum(count for (lane, name), count in _inside.items() if lane == self._lane and name != QUICK)
-            full = channel != QUICK and waiting >= self._limit_of_all
-            if not full and _inside[place] < self._limit:
-                _inside[place] += 1
-                self._entered.add(channel)
+            if self.has_space(channel) and self._is_fair(channel, tenant_id):
+                _inside.update(self._places(channel, tenant_id))
+                self._entered[channel] = tenant_id
+                _turned_away.pop((self._lane, channel, tenant_id), None)
                 return True
-            _turned_away.add(place)
+            _turned_away[self._lane, channel, tenant_id] = time.monotonic()
         if self._runtime.settings.redis_url:  # another process may have room: it has to hear of it too
             alarms.ring_in(self._runtime, self._lane, _PASS_ON_SECONDS)
         return False
 
     def give_back(self, channel: str) -> None:
         """The batch of this channel has ended, or there was none. Whoever was turned away meanwhile is rung for."""
-        if channel not in self._entered:
+        tenant_id = self._entered.pop(channel, None)
+        if tenant_id is None:
             return
-        self._entered.discard(channel)
-        place = (self._lane, channel)
         with _lock:
-            _inside[place] -= 1
-            missed = {other for other in _turned_away if other[0] == self._lane}
-            _turned_away.difference_update(missed)
+            _inside.subtract(self._places(channel, tenant_id))
+            for place in self._places(channel, tenant_id):
+                if _inside[place] <= 0:
+                    del _inside[place]
+            missed = any(lane == self._lane for lane, _, _ in _turned_away)
         if missed:
             self._runtime.bell.ring(Job.DELIVER, self._lane)
+
+    def is_wanted(self, channel: str) -> bool:
+        """Whether another tenant was turned away from this channel, and has not had its turn since."""
+        mine = self._entered.get(channel)
+        if mine is None or not _turned_away:
+            return False
+        now = time.monotonic()
+        with _lock:
+            for place in [place for place, at in _turned_away.items() if now - at > _SHUT_OUT_SECONDS]:
+                del _turned_away[place]
+            return any(place[:2] == (self._lane, channel) and place[2] != mine for place in _turned_away)
+
+    def _is_fair(self, channel: str, tenant_id: str) -> bool:
+        if _inside[self._lane, channel, tenant_id] >= self._limits.tenant_on_channel:
+            return False
+        return channel == QUICK or _inside[self._lane, "*", tenant_id] < self._limits.tenant_slow
+
+    def _places(self, channel: str, tenant_id: str) -> list[tuple[str, ...]]:
+        slow: list[tuple[str, ...]] = [] if channel == QUICK else [(self._lane, "*"), (self._lane, "*", tenant_id)]
+        return [(self._lane, channel), (self._lane, channel, tenant_id), *slow]

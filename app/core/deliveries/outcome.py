@@ -114,6 +114,8 @@ class Tried:
     url: str = ""
     began_at: float = 0.0  # unix seconds
     alone: bool = False  # something broke in its batch: next time it is tried on its own
+    wait: float = 0.0  # given back because its host does not answer: seconds until it is looked at again
+    skipped: str = ""  # given back for good, and why
 
 
 def record(
@@ -183,10 +185,12 @@ def _verdict(item: Tried, runtime: Runtime, chance: random.Random, now: datetime
             "error": rows.storable(refused or None, 2000),
             "detail": _detail(claim, result.detail),
         }
+    if item.skipped:
+        return verdict | {"outcome": "skipped", "status": S.SKIPPED, "reason": item.skipped, "untried": 1}
     if result is None:
         turn = FIRST if claim.tries == 1 else RETRY
         back = {"outcome": "returned", "status": S.PENDING, "turn": turn, "untried": 1}
-        return verdict | back | _due(0.0, now)
+        return verdict | back | ({"reason": "circuit_open"} if item.wait else {}) | _due(item.wait, now)
     return verdict | _fault(item, result, runtime, chance, now)
 
 

@@ -1,0 +1,242 @@
+"""Circuit breakers: what does not answer is left alone, and asked by one delivery at a time until it does.
+
+One for each provider (`email:smtp`), one for each tenant and webhook host. A row of `breakers` is an open one, known to
+all processes; faults are counted in each process, and the table is written only when something changes.
+
+A webhook's breaker has the tenant in its name: one tenant's dead path, or a receiver that fails only for that tenant,
+must not keep another tenant's messages from the same host.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import TextClause, TextualSelect, text
+
+from app import rows
+from app.core.runtime import Runtime
+from app.db import Database, Transaction
+from app.models.base import Utc, utc_text
+from providers.contract import Accepted, Channel, PermanentError, RetryableError
+
+GLANCE_SECONDS = 0.5  # how old a process's knowledge of the table may be
+_STREAK_SECONDS = 60.0  # faults further apart than this are not one outage
+_MOST_STREAKS = 10_000
+# The exchange itself broke, or what answered was no answer.
+_BROKEN = frozenset(
+    {"timeout", "dns_error", "connection_refused", "connection_reset", "connection_failed", "unreachable", "tls_error"}
+    | {"transport_error", "truncated", "response_too_large", "bad_response", "smtp_421", "auth_failed"}
+)
+# The answer was about this message: it was never handed over, or our own side failed.
+_NO_WORD = frozenset(
+    {"blocked_address", "invalid_url", "invalid_header", "invalid_message", "invalid_address", "invalid_attachment"}
+    | {"invalid_text", "invalid_number", "empty_message", "internal_error", "disk_full", "storage_failed"}
+    | {"smtputf8_unsupported", "message_too_large"}
+)
+
+_ALL = "SELECT name, reason, openings, opened_at, probe_at FROM breakers"
+_OPEN = """
+INSERT INTO breakers (name, reason, openings, opened_at, probe_at)
+VALUES (:name, :reason, 1, {now}, {later}) ON CONFLICT DO NOTHING RETURNING name
+"""
+_CLOSE = "DELETE FROM breakers WHERE name = :name RETURNING name"
+# Of all that see that it is time, one moves it on, and is the one that asks.
+_TAKE_PROBE = "UPDATE breakers SET probe_at = {later} WHERE name = :name AND probe_at <= {now} RETURNING name"
+_LENGTHEN = """
+UPDATE breakers SET openings = openings + 1, reason = :reason, probe_at = {later}
+WHERE name = :name AND openings = :openings RETURNING name
+"""
+_ASK_SOON = "UPDATE breakers SET probe_at = {now} WHERE name = :name RETURNING name"
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """An open breaker: a row of the table. From `probe_at` on one delivery may ask whether it can be closed."""
+
+    name: str
+    reason: str
+    openings: int
+    opened_at: datetime
+    probe_at: datetime
+
+
+class Known:
+    """What one process knows: which breakers are open, as of a moment ago, and its own streaks of faults."""
+
+    def __init__(self) -> None:
+        self.open: dict[str, Open] = {}
+        self._lock = threading.Lock()
+        self._seen_at = float("-inf")
+        self._streaks: dict[str, tuple[int, float]] = {}
+
+    def is_old(self) -> bool:
+        """Whether it is time for another look at the table."""
+        return time.monotonic() - self._seen_at > GLANCE_SECONDS
+
+    def learn(self, found: Sequence[Open]) -> None:
+        """What the table holds."""
+        with self._lock:
+            self.open = {one.name: one for one in found}
+            self._seen_at = time.monotonic()
+
+    def forget(self) -> None:
+        """Something has changed: look again next time."""
+        self._seen_at = float("-inf")
+
+    def set(self, name: str, state: Open | None) -> None:
+        """What this process has just decided itself."""
+        with self._lock:
+            self.open = {key: one for key, one in self.open.items() if key != name} | ({name: state} if state else {})
+            self._streaks.pop(name, None)
+
+    def alive(self, name: str) -> None:
+        """An answer came: the streak is over."""
+        if name in self._streaks:
+            with self._lock:
+                self._streaks.pop(name, None)
+
+    def fault(self, name: str) -> int:
+        """One more fault; returns how many it is by now, one after the other."""
+        now = time.monotonic()
+        with self._lock:
+            count, last = self._streaks.get(name, (0, now))
+            if len(self._streaks) >= _MOST_STREAKS:
+                self._streaks = {key: one for key, one in self._streaks.items() if now - one[1] < _STREAK_SECONDS}
+            count = count + 1 if now - last < _STREAK_SECONDS else 1
+            self._streaks[name] = (count, now)
+            return count
+
+
+_known: WeakKeyDictionary[Database, Known] = WeakKeyDictionary()
+_known_lock = threading.Lock()
+
+
+def known(runtime: Runtime) -> Known:
+    """What this process knows of the breakers in its database."""
+    found = _known.get(runtime.db)
+    if found is None:
+        with _known_lock:
+            found = _known.setdefault(runtime.db, Known())
+    return found
+
+
+def glance(session: Transaction, runtime: Runtime) -> Mapping[str, Open]:
+    """The open breakers by name, at most GLANCE_SECONDS old. The session must be a `system` one."""
+    here = known(runtime)
+    if here.is_old():
+        here.learn(states(session))
+    return here.open
+
+
+def states(session: Transaction) -> list[Open]:
+    """Every open breaker, as the table has it. The session must be a `system` one."""
+    return [Open(**row) for row in session.execute(_typed()).mappings()]
+
+
+@lru_cache(maxsize=1)
+def _typed() -> TextualSelect:
+    return text(_ALL).columns(opened_at=Utc, probe_at=Utc)
+
+
+def of_tenant(tenant_id: str) -> str:
+    """What the names of the breakers of a tenant's webhook hosts begin with."""
+    return f"{Channel.WEBHOOK}:{tenant_id}:"
+
+
+def of_tenants_hosts(states: Mapping[str, Open], tenant_id: str) -> dict[str, Open]:
+    """Of some open breakers those of a tenant's webhook hosts."""
+    return {name: state for name, state in states.items() if name.startswith(of_tenant(tenant_id))}
+
+
+@lru_cache(maxsize=8192)
+def of_host(tenant_id: str, url: str) -> str:
+    """The name of the breaker of a tenant's webhook host: host and port of the URL."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"https": 443}.get(parts.scheme, 80)
+        return f"{of_tenant(tenant_id)}{parts.hostname}:{port}"
+    except ValueError:
+        return f"{of_tenant(tenant_id)}{url[:100]}"  # no URL: nobody answers there
+
+
+def says(outcome: Accepted | Exception, *, own_sender: bool = False) -> bool | None:
+    """What the result of a try says of the other side: it is alive (True), it is not (False), or nothing (None).
+
+    Transport faults, 5xx and refused credentials say that it is not. A 4xx about one address or message says that it
+    is: it was read and answered.
+    `own_sender`: the message named a sender of its own, whose refusal concerns nobody else.
+    """
+    if isinstance(outcome, Accepted):
+        return True
+    if not isinstance(outcome, RetryableError | PermanentError) or outcome.code in _NO_WORD:
+        return None
+    if outcome.code == "sender_refused" and own_sender:
+        return True
+    if outcome.code in _BROKEN or getattr(outcome, "loud", False):
+        return False
+    status = outcome.detail.get("status")
+    if isinstance(status, int):
+        return status < 500
+    if outcome.code.startswith("smtp_"):
+        return "stage" in outcome.detail  # otherwise it turned us away before we had named anybody
+    return None
+
+
+def pause(runtime: Runtime, openings: int) -> float:
+    """Seconds that a breaker is left alone after it has opened so many times: doubling, up to a limit."""
+    first, most = runtime.settings.breaker_seconds, runtime.settings.breaker_max_seconds
+    return float(min(most, first * 2 ** min(openings - 1, 30)))
+
+
+def open_one(session: Transaction, runtime: Runtime, name: str, reason: str) -> bool:
+    """Open a breaker. False: another process has."""
+    return _change(session, runtime, _OPEN, name, pause(runtime, 1), reason=reason)
+
+
+def lengthen(session: Transaction, runtime: Runtime, state: Open, reason: str) -> bool:
+    """The probe has failed. False: another's word came first."""
+    seconds = pause(runtime, state.openings + 1)
+    return _change(session, runtime, _LENGTHEN, state.name, seconds, reason=reason, openings=state.openings)
+
+
+def close(session: Transaction, runtime: Runtime, name: str) -> bool:
+    """The other side answers again. False: another has closed it already."""
+    return _change(session, runtime, _CLOSE, name)
+
+
+def take_probe(session: Transaction, runtime: Runtime, name: str, lease_seconds: float) -> bool:
+    """Become the one who asks; if nothing is heard of it, another may after `lease_seconds`."""
+    return _change(session, runtime, _TAKE_PROBE, name, lease_seconds)
+
+
+def ask_soon(session: Transaction, runtime: Runtime, name: str) -> bool:
+    """The probe came to no word about the other side: let the next delivery ask."""
+    return _change(session, runtime, _ASK_SOON, name)
+
+
+def _change(
+    session: Transaction, runtime: Runtime, template: str, name: str, seconds: float = 0.0, **values: Any
+) -> bool:
+    postgres = rows.is_postgres(session)
+    now = runtime.clock.now()
+    given = {"name": name, **values}
+    if "{later}" in template:
+        given |= {"seconds": seconds} if postgres else {"later": utc_text(now + timedelta(seconds=seconds))}
+    if "{now}" in template and not postgres:
+        given["now"] = utc_text(now)
+    known(runtime).forget()
+    return session.execute(_statement(template, postgres), given).first() is not None
+
+
+@lru_cache(maxsize=16)
+def _statement(template: str, postgres: bool) -> TextClause:
+    later = "now() + :seconds * interval '1 second'" if postgres else ":later"
+    return text(template.format(now="now()" if postgres else ":now", later=later))

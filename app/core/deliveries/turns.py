@@ -1,0 +1,171 @@
+"""Whose turn it is to be sent: which tenant and channel, and how many now.
+
+Tenants take turns. A channel is passed over while nobody of it could be sent: its room is full, its providers' breakers
+are open, or its providers' rate is used up. What waits for that waits in its rows, untouched.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from app.core.channels import label
+from app.core.deliveries import alarms, breakers, claims, hosts, rates
+from app.core.deliveries.breakers import Open
+from app.core.deliveries.claims import BATCH, FIRST_SLOT, SUSPECT, Slot
+from app.core.deliveries.gates import Room
+from app.core.deliveries.plan import Row
+from app.core.outbox import Lane
+from app.core.runtime import Runtime
+from providers.contract import Channel, Provider
+
+SUSPECTS_EVERY = 10  # one claim in so many begins with a suspect, so that a busy tenant does not starve them
+_SLOTS = 8  # looked up at a time
+_rounds = count(1)
+_served: dict[Lane, Slot] = {}  # where this process is in the round of tenants and channels
+_chance = random.Random()
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What may be claimed now: deliveries of one tenant and channel.
+
+    `probes`: {delivery: the breaker that it asks}. `more`: others are due besides.
+    """
+
+    tenant_id: str
+    channel: str
+    ids: Sequence[str]
+    probes: Mapping[str, str] = field(default_factory=dict)
+    more: bool = False
+
+
+def take(session: Session, runtime: Runtime, lane: Lane, room: Room) -> Turn | None:
+    """The next turn of a lane for which there is room; None if there is none. The session must be a `system` one."""
+    ways = _Ways(session, runtime, lane)
+    others = _round(session, runtime, lane, ways.channels)
+    full: set[str] = set()
+    for slot in others:
+        tenant_id, channel = slot
+        if channel in full or channel in ways.shut:
+            continue
+        if not room.enter(channel, tenant_id):
+            full |= set() if room.has_space(channel) else {channel}
+            continue
+        _served[lane] = slot
+        turn = ways.turn_of(slot)
+        if turn.ids or turn.more:
+            return turn if turn.more else replace(turn, more=next(others, None) is not None)
+        room.give_back(channel)
+    return None
+
+
+def at_once(runtime: Runtime, rows: Sequence[Row]) -> list[Row]:
+    """Those of some fresh deliveries that need not wait: no rate to be kept, and no breaker known to be open."""
+    known = breakers.known(runtime).open
+    return [row for row in rows if not _waits(runtime, row, known)]
+
+
+def _waits(runtime: Runtime, row: Row, known: Mapping[str, Open]) -> bool:
+    channel = Channel(row["channel"])
+    if channel is Channel.WEBHOOK:
+        return bool(known) and breakers.of_host(row["tenant_id"], row["address"]) in known
+    if rates.interval(runtime, channel) is not None:
+        return True
+    providers = runtime.channels.providers(channel)
+    return bool(known) and bool(providers) and all(label(provider) in known for provider in providers)
+
+
+def _round(session: Session, runtime: Runtime, lane: Lane, channels: Sequence[str]) -> Iterator[Slot]:
+    """Every slot of a lane once, beginning behind the one that was served last; in a new process, anywhere."""
+    begin = _served.get(lane) or (str(UUID(int=_chance.getrandbits(128))), "")
+    seen: set[Slot] = set()
+    for last, end in ((begin, None), (FIRST_SLOT, begin)):
+        while True:
+            found = claims.slots(session, lane, runtime.clock.now(), last, channels, _SLOTS)
+            for slot in found:
+                if slot not in seen:
+                    seen.add(slot)
+                    yield slot
+            if len(found) < _SLOTS or (end and found[-1] > end):
+                break
+            last = found[-1]
+
+
+class _Ways:
+    """Which channels lead anywhere just now, and how many deliveries each may be given."""
+
+    def __init__(self, session: Session, runtime: Runtime, lane: Lane) -> None:
+        self._session, self._runtime, self._lane = session, runtime, lane
+        self._now = runtime.clock.now()
+        self._open = breakers.glance(session, runtime)
+        self.channels = [channel.value for channel in Channel if self._leads_on(channel)]
+        self.shut: set[str] = set()  # those of which this job has learned that they lead nowhere
+
+    def turn_of(self, slot: Slot) -> Turn:
+        """What of a slot may be claimed now."""
+        if slot[1] == Channel.WEBHOOK:
+            if broken := breakers.of_tenants_hosts(self._open, slot[0]):
+                ids, probes, more = hosts.sort_out(self._session, self._runtime, self._lane, slot[0], broken)
+                return Turn(*slot, ids, probes, more=more)
+            return self._batch(slot, [])
+        providers = self._providers(slot[1])
+        for provider in providers:
+            if probe := self._probe(slot, provider):
+                return probe
+        closed = [provider for provider in providers if label(provider) not in self._open]
+        if providers and not closed:
+            self.shut.add(slot[1])
+            return Turn(*slot, [])
+        return self._batch(slot, closed)
+
+    def _leads_on(self, channel: Channel) -> bool:
+        """Whether a look at the rows is worth while: a provider may be given something, or it is time to ask one."""
+        providers = self._providers(channel)
+        return not providers or any(self._is_ready(provider) for provider in providers)
+
+    def _is_ready(self, provider: Provider) -> bool:
+        state = self._open.get(label(provider))
+        return (state is None or state.probe_at <= self._now) and not rates.wait_known(self._runtime, provider)
+
+    def _providers(self, channel: str) -> Sequence[Provider]:
+        """Those with a breaker of their own. A webhook's is its host's, and the bell has none."""
+        alone = channel in (Channel.WEBHOOK, Channel.IN_APP)
+        return () if alone else self._runtime.channels.providers(Channel(channel))
+
+    def _probe(self, slot: Slot, provider: Provider) -> Turn | None:
+        """One delivery that asks a provider whose time has come, if this process is the one to ask."""
+        state = self._open.get(label(provider))
+        if state is None or state.probe_at > self._now:
+            return None
+        permit = rates.permit(self._session, self._runtime, provider)
+        found = claims.due(self._session, self._lane, slot, self._now, 1) if permit is None or permit.count else []
+        lease = 2 * self._runtime.channels.timeout(Channel(slot[1]))
+        if not found or not breakers.take_probe(self._session, self._runtime, state.name, lease):
+            return None
+        if permit:
+            rates.charge(self._session, self._runtime, permit, 1)
+        return Turn(*slot, [found[0].id], {found[0].id: state.name})
+
+    def _batch(self, slot: Slot, providers: Sequence[Provider]) -> Turn:
+        """As many as the providers' rates allow now. A try may meet any of them: the slowest decides."""
+        asked = [rates.permit(self._session, self._runtime, provider) for provider in providers]
+        permits = [permit for permit in asked if permit]
+        limit = min([BATCH, *(permit.count for permit in permits)])
+        suspects_first = next(_rounds) % SUSPECTS_EVERY == 0
+        found = []
+        if limit:
+            found = claims.due(self._session, self._lane, slot, self._now, limit, suspects_first=suspects_first)
+        for permit in permits:
+            rates.charge(self._session, self._runtime, permit, len(found))
+        alone = bool(found) and found[0].turn == SUSPECT
+        if permits and (alone or len(found) == limit):
+            self.shut.add(slot[1])
+            alarms.ring_in(self._runtime, self._lane, max(permit.wait(len(found)) for permit in permits))
+            return Turn(*slot, [one.id for one in found])
+        return Turn(*slot, [one.id for one in found], more=alone or len(found) == limit)
