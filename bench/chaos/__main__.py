@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 
 import psycopg
 
@@ -50,6 +51,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the order of faults and posts (default 1)")
     parser.add_argument("--rate", type=float, help=f"posts a second (default {FULL.rate:g})")
     parser.add_argument("--short", action="store_true", help="every fault once, in less than two minutes")
+    parser.add_argument("--keep", metavar="FOLDER", help="leave there what all processes noted and logged")
     parser.add_argument("--sabotage", choices=tuple(sabotage.PLANTED), help="plant a fault: the run must fail")
     chosen = parser.parse_args()
     plan = SABOTAGED[chosen.sabotage] if chosen.sabotage else SHORT if chosen.short else FULL
@@ -58,10 +60,10 @@ def main() -> int:
     if chosen.rate:
         plan = replace(plan, rate=chosen.rate)
     stats.head(f"chaos, seed {chosen.seed}, {plan.seconds:g} s of faults")
-    return 0 if run(plan, chosen.seed, chosen.sabotage or "none").good else 1
+    return 0 if run(plan, chosen.seed, chosen.sabotage or "none", chosen.keep).good else 1
 
 
-def run(plan: Plan, seed: int, planted: str = "none") -> verdict.Verdict:
+def run(plan: Plan, seed: int, planted: str = "none", keep: str | None = None) -> verdict.Verdict:
     """One run; prints its table."""
     with World(planted) as world:
         history.install(world.admin_url)
@@ -74,6 +76,8 @@ def run(plan: Plan, seed: int, planted: str = "none") -> verdict.Verdict:
         clients.stop(plan.patience)
         _wait_for_quiet(world, breaking, ended + plan.patience)
         print(f"quiet {time.monotonic() - ended:.0f} s after the last fault\n", flush=True)
+        if keep:
+            world.keep(Path(keep))
         found = history.read(world.admin_url)
         seen = evidence.collect(world.folder, breaking.done)
         planning = expected.compare(posts.made, found)

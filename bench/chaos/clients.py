@@ -117,9 +117,9 @@ class Posts:
         with self._lock:
             n = self._number()
             users = [f"user-{user}" for user in range(1, 9)]
-            person = {"userId": address, "name": "Poison", "email": f"{address}@example.com"}
+            person = {"userId": f"of-{address}", "name": "Poison", "email": f"{address}@example.com"}
             event = self._event("chaos.many", n, [*users[:4], person, *users[4:]])
-            wanted = {n: self._wanted("chaos.many", n, [*users, address])}
+            wanted = {n: self._wanted("chaos.many", n, [*users, person["userId"]])}
             return self._keep(Post(n, "/api/events", event, wanted))
 
     def _keep(self, post: Post) -> Post:

@@ -76,7 +76,7 @@ def read(admin_url: str) -> Found:
     with psycopg.connect(admin_url, row_factory=namedtuple_row) as connection:
         found.events = _rows(connection, "id::text, status, error, attempt, (data ->> 'n')::int AS n", "event_logs")
         columns = "id::text, event_id::text, configuration_id::text, user_id, channel, address, status, reason, error,"
-        columns += " attempt, tries, losses, extract(epoch FROM created_at)::float AS created_at"
+        columns += " turn, attempt, tries, losses, extract(epoch FROM created_at)::float AS created_at"
         found.deliveries = {row.id: row for row in _rows(connection, columns, "notification_logs")}
         columns = "delivery_id::text, number, outcome, code, extract(epoch FROM finished_at)::float AS finished_at"
         for row in _rows(connection, columns, "delivery_attempts"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from bench.chaos.evidence import Evidence
@@ -16,9 +16,10 @@ _SHOWN = 10  # faults of a line
 
 
 def recoveries(faults: Sequence[Fault], planning: Planning, found: Found) -> dict[str, list[float]]:
-    """{kind: seconds from the end of each fault until everything posted before it was done}.
+    """{kind: for each fault the seconds from its end until all that it may have touched was done}.
 
-    What chaos poisoned does not count, its company does. Other faults go on meanwhile.
+    It touches what was posted while it lasted and in the second before. What chaos poisoned does not count, its
+    company does. Other faults go on meanwhile.
     """
     ends = [
         (planning.posted_at[row.id], found.changes[row.id][-1].at)
@@ -28,8 +29,8 @@ def recoveries(faults: Sequence[Fault], planning: Planning, found: Found) -> dic
     made: dict[str, list[float]] = defaultdict(list)
     for fault in faults:
         over = fault.ended_at or fault.began_at
-        last = max((done for posted, done in ends if posted <= over), default=over)
-        made[fault.kind].append(max(0.0, last - over))
+        done = [done for posted, done in ends if fault.began_at - 1 <= posted <= over]
+        made[fault.kind].append(max(0.0, max(done, default=over) - over))
     return made
 
 
@@ -49,8 +50,8 @@ def show(faults: Sequence[Fault], planning: Planning, found: Found, evidence: Ev
     _line("lost", len(verdict.lines["lost"]))
     _line("doubled", verdict.doubled, f"{verdict.recognised} of them known by id to the receiver")
     _line("explained", len(verdict.explained))
-    for said in verdict.explained:
-        print(f"    {said}")
+    for said, count in Counter(verdict.explained).items():
+        print(f"    {count:>3} {said}")
     _show_recoveries(recoveries(faults, planning, found))
     for line, faults_found in verdict.lines.items():
         print(f"{'FAULT' if faults_found else 'ok   '}  {line}: {len(faults_found)}")

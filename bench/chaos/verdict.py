@@ -51,13 +51,21 @@ def judge(planning: Planning, found: Found, evidence: Evidence) -> Verdict:
     """Compare everything with everything."""
     made = Verdict()
     made.lines["planned exactly once"] = planning.faults
-    made.lines["final"] = [f"{row.id} is {row.status}" for row in found.deliveries.values() if row.status not in _FINAL]
+    made.lines["final"] = list(_unfinished(found))
     made.lines["lost"] = list(_lost(found, evidence))
     made.lines["doubled, unexplained"] = list(_doubled(made, found, evidence))
     made.lines["in two workers at once"] = list(_at_once(found, evidence))
     made.lines["attempts not on record"] = list(_unrecorded(found, evidence))
     made.lines["illegal changes of status"] = list(_illegal(found))
     return made
+
+
+def _unfinished(found: Found) -> Iterator[str]:
+    left = Counter(
+        (row.channel, row.status, row.turn, row.losses) for row in found.deliveries.values() if row.status not in _FINAL
+    )
+    for (channel, status, turn, losses), count in left.items():
+        yield f"{count} of {channel} are {status}, turn {turn}, losses {losses}"
 
 
 def _lost(found: Found, evidence: Evidence) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import shutil
 import signal
 import sys
 import urllib.error
@@ -127,6 +128,15 @@ class World:
                 return False
 
         self.processes["web"].wait_until(is_ready)
+
+    def keep(self, folder: Path) -> None:
+        """Copy what was noted and logged."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in self.folder.iterdir():
+            if path.is_file():
+                shutil.copy(path, folder / path.name)
+        for name, process in self.processes.items():
+            (folder / f"log-{name}").write_text(process.log())
 
     def _start(self) -> None:
         self.postgres = start_postgres(durable=True)
