@@ -21,7 +21,7 @@ from app.core.deliveries.watch import Watch
 from app.core.outbox import Job, Lane
 from app.core.runtime import Runtime
 from app.db import Purpose, narrow, system, tenant
-from providers.contract import Channel, PermanentError, Provider, Result, RetryableError
+from providers.contract import Channel, PermanentError, Provider, ProviderError, Result, RetryableError
 
 log = structlog.get_logger()
 
@@ -144,11 +144,7 @@ def _try_all(watch: Watch, prepared: Sequence[Prepared]) -> Iterator[Tried]:
 
 def _tried(claim: Claim, provider: Provider, result: Result) -> Tried:
     fault = result.outcome if isinstance(result.outcome, Exception) else None
-    if getattr(fault, "loud", False):
-        log.error("provider_refuses_us", provider=provider.name, code=getattr(fault, "code", ""), delivery=claim.id)
-    elif fault is not None and not hasattr(fault, "code"):
+    if fault is not None and not isinstance(fault, ProviderError):
         log.error("provider_crashed", provider=provider.name, delivery=claim.id, exc_info=fault)
-    elif fault is not None:
-        log.warning("attempt_failed", provider=provider.name, code=getattr(fault, "code", ""), delivery=claim.id)
     began_at = result.started_at.timestamp()
     return Tried(claim, provider.name, result.outcome, result.duration_ms, result.message.to, began_at)

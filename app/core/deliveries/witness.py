@@ -117,20 +117,26 @@ def recorded(session: Session, tried: Sequence[Tried], verdicts: Sequence[Row]) 
 
 def _tell_results(tried: Sequence[Tried], verdicts: Sequence[Row]) -> None:
     results: Counter[tuple[str, str]] = Counter()
-    groups: dict[tuple[str, str | None, str], list[Claim]] = defaultdict(list)
+    groups: dict[tuple[str, str | None, str, str | None], list[Claim]] = defaultdict(list)
+    refusing: set[tuple[str | None, str]] = set()
     for item, verdict in zip(tried, verdicts, strict=True):
         claim, result = item.claim, _result(verdict)
         results[claim.channel, result] += 1
-        groups[claim.channel, item.provider, result].append(claim)
+        groups[claim.channel, item.provider, result, verdict.get("code")].append(claim)
         if result == "skipped":
             DELIVERIES_SKIPPED.labels(claim.channel, verdict["reason"]).inc()
         if isinstance(item.result, Exception):
             _count_error(item, verdict)
+        if getattr(item.result, "loud", False):
+            refusing.add((item.provider, verdict["code"]))
     for (channel, result), count in results.items():
         DELIVERIES.labels(channel, result).inc(count)
     _time(tried)
-    for (channel, provider, result), some in groups.items():
-        log.info("deliveries_tried", channel=channel, provider=provider, result=result, **_ids(some))
+    for (channel, provider, result, code), some in groups.items():
+        tell = log.warning if result in ("retried", "failed") else log.info
+        tell("deliveries_tried", channel=channel, provider=provider, result=result, code=code, **_ids(some))
+    for who, why in refusing:
+        log.error("provider_refuses_us", provider=who, code=why)
 
 
 def kind_of(code: str) -> str:
