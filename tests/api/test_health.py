@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from app import create_app, make_runtime
 from app.config import Settings
+from app.core import sweeps
 from app.core.runtime import Runtime
+from app.db import Purpose, system
+from app.models.base import utc_text
 
 
 def made(tmp_path: Path, template: Path | None, **values: Any) -> Runtime:
@@ -21,7 +26,8 @@ def made(tmp_path: Path, template: Path | None, **values: Any) -> Runtime:
     return make_runtime(Settings(database_url=url, secret_key="s" * 40, data_dir=tmp_path, **values))
 
 
-def test_a_working_service_is_live_and_ready(client: Any) -> None:
+def test_a_working_service_is_live_and_ready(client: Any, runtime: Runtime) -> None:
+    sweeps.sweep(runtime)
     assert client.get("/health/live").json == {"status": "ok"}
     for _ in range(2):
         ready = client.get("/health/ready")
@@ -36,7 +42,7 @@ def test_a_database_that_is_away_or_empty_is_named(tmp_path: Path) -> None:
     gone = client.get("/health/ready")
     asked = client.get("/api/events", headers={"Authorization": "Bearer tdg_live_" + "k" * 40})
 
-    assert (empty.status_code, empty.json["parts"]) == (503, {"database": "schema empty"})
+    assert (empty.status_code, empty.json["parts"]) == (503, {"database": "ok", "schema": "empty"})
     assert (gone.status_code, gone.json["parts"]) == (503, {"database": "unreachable", "redis": "unreachable"})
     assert client.get("/health/live").status_code == 200
     assert (asked.status_code, asked.json["code"]) == (503, "database_unavailable")
@@ -50,7 +56,20 @@ def test_redis_may_be_away(tmp_path: Path, sqlite_template: Path) -> None:
     ready = client.get("/health/ready")
 
     assert (ready.status_code, ready.json["status"]) == (200, "degraded")
-    assert ready.json["parts"] == {"database": "ok", "redis": "unreachable"}
+    expected = {"database": "ok", "schema": "ok", "redis": "unreachable", "workers": "never seen"}
+    assert ready.json["parts"] == expected
+
+
+def test_workers_that_have_fallen_silent_are_named(client: Any, runtime: Runtime) -> None:
+    sweeps.sweep(runtime)
+    with runtime.db.transaction(system(Purpose.SWEEP)) as session:
+        old = utc_text(datetime.now(UTC) - timedelta(hours=1))
+        session.execute(text("UPDATE service_state SET measured_at = :old WHERE name = 'backlog'"), {"old": old})
+
+    ready = client.get("/health/ready")
+
+    assert (ready.status_code, ready.json["status"]) == (200, "degraded")
+    assert ready.json["parts"]["workers"].startswith("silent for 36")
 
 
 @pytest.mark.parametrize("name", ["X-Forwarded-For", "Forwarded", "Via", "X-Real-IP"])
