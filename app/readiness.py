@@ -41,7 +41,9 @@ class Readiness:
         except SQLAlchemyError as error:
             log.warning("database_not_ready", error=type(error).__name__)
             return {"database": "unreachable"}
-        self._migrated = found == "current"
+        # Newer: a later version was rolled out while this process runs. Migrations only add, so it may go on; a process
+        # that starts now is refused.
+        self._migrated = found in ("current", "newer")
         return {"database": OK, "schema": OK if self._migrated else found}
 
 

@@ -29,7 +29,7 @@ from app.models import SigningKey, Tenant
 from app.running import embedded
 from app.running.server import become_server, check_port
 from app.running.worker import become_supervisor, run_alone
-from app.standing import standing
+from app.standing import complaint, standing
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -215,11 +215,8 @@ def _production(command: str) -> Settings:
 
 
 def _current(database: Database) -> None:
-    found = standing(database)
-    if found == "newer":
-        _fail("The database is newer than this program: start the newer version of it.")
-    if found != "current":
-        _fail(f"The database is {found}: run `tidings migrate` first, as its owner.")
+    if why := complaint(database):
+        _fail(why)
 
 
 def _owner_url(settings: Settings) -> str:
@@ -228,10 +225,10 @@ def _owner_url(settings: Settings) -> str:
 
 def _migrate(settings: Settings) -> None:
     database = Database(_owner_url(settings), pool_size=1)
-    newer = standing(database) == "newer"
+    newer = complaint(database) if standing(database) == "newer" else ""
     database.close()
     if newer:
-        _fail("The database is newer than this program: start the newer version of it.")
+        _fail(newer)
     schema.upgrade(_owner_url(settings), settings.database_url)
 
 

@@ -5,12 +5,25 @@ web process, where the application is loaded anyway, which is why they import it
 survive a fork, so the worker is started there too.
 """
 
+import os
 import runpy
 from pathlib import Path
 from typing import Any
 
-worker_class = runpy.run_path(str(Path(__file__).with_name("patient_worker.py")))["PatientWorker"]
+_HERE = Path(__file__).parent
+_PatientWorker: Any = runpy.run_path(str(_HERE / "patient_worker.py"))["PatientWorker"]
+when_ready = runpy.run_path(str(_HERE / "gunicorn_parent.py"))["when_ready"]
 _running: list[Any] = []
+
+
+class worker_class(_PatientWorker):  # noqa: N801 - gunicorn's own name
+    """The web process of `tidings up`: what it delivers is ended while the last requests are answered."""
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """SIGTERM or SIGINT: nothing new is begun."""
+        for running in _running:
+            running.leave()
+        super().handle_exit(sig, frame)
 
 
 def post_worker_init(worker: Any) -> None:
@@ -23,4 +36,5 @@ def post_worker_init(worker: Any) -> None:
 def worker_exit(_server: Any, _worker: Any) -> None:
     """Finish or give back what is under way."""
     while _running:
-        _running.pop().stop()
+        if not _running.pop().stop():
+            os._exit(1)  # threads that are still at it would keep the process alive

@@ -8,12 +8,16 @@ silence end it. So does a client that takes nothing of the answer, after some fi
 little of it, and waits again). A slow line that moves is served, however long it takes. Nor does the main loop wait
 for a client that is told to go.
 
+At the end (SIGTERM, SIGINT) the port closes at once, so that who comes later is refused and can go elsewhere; who has
+connected before is answered.
+
 Imports nothing but gunicorn, so that gunicorn's parent process may load it and stays small.
 """
 
 from __future__ import annotations
 
 import selectors
+import signal
 import socket
 import struct
 import time
@@ -87,6 +91,24 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         # {connection: what it waits for}, the first due first: each dictionary has one patience.
         self._heads: dict[Any, _Head] = {}
         self._leaving: dict[Any, _Leaving] = {}
+
+    def init_signals(self) -> None:
+        """As gunicorn's, but Ctrl-C, which a terminal sends to every process, ends it in order too."""
+        super().init_signals()
+        signal.signal(signal.SIGINT, self.handle_exit)
+        signal.siginterrupt(signal.SIGINT, False)
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Begin or cease to take new connections; at the end for good."""
+        super().set_accept_enabled(enabled)
+        if enabled or self.alive:
+            return
+        for listener in self.sockets:
+            taken = -1
+            while taken != self.nr_conns:  # who is in the queue would be cut off when the port closes
+                taken = self.nr_conns
+                self.accept(listener)
+            listener.close()
 
     def enqueue_req(self, conn: Any) -> None:
         """Gunicorn has a connection, new or kept, on which a request begins. In the main loop."""

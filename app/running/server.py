@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from app.config import Settings, SettingsError
 from app.running.listening import share_metrics
-from app.running.worker import STOP_SECONDS
+from app.running.worker import stop_seconds
 
 _HERE = Path(__file__).resolve().parent
 
@@ -35,7 +35,7 @@ def become_server(settings: Settings, *, with_worker: bool) -> NoReturn:
         "--bind": f"{host}:{settings.port}",
         "--workers": "1" if with_worker else str(settings.web_processes),
         "--threads": str(settings.web_threads),
-        "--graceful-timeout": str(int(STOP_SECONDS) + 5),
+        "--graceful-timeout": str(int(stop_seconds(settings)) + 5),
         "--keep-alive": "5",
         "--log-level": "warning",
         "--name": "tidings",

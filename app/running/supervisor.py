@@ -1,15 +1,16 @@
 """`tidings worker`: so many worker processes, watched over; one that dies is replaced.
 
 Run by path with nothing but the standard library: `python supervisor.py COUNT COMMAND…`, so that it stays small
-and nothing of the application can bring it down. With `--observe FD` first it also answers for its processes: see
-`observer.py`.
+and nothing of the application can bring it down. SIGTERM or SIGINT ends them all in order, and a second one at once;
+`--stop-within SECONDS` says how long they are waited for. With `--observe FD` first it also answers for its processes:
+see `observer.py`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import runpy
-import signal
 import subprocess
 import sys
 import threading
@@ -17,9 +18,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-STOP_SECONDS = 35.0  # a little more than a worker takes to finish or give back what is under way
+STOP_SECONDS = 30.0  # a little more than a worker takes to finish or give back what is under way
 CALM_SECONDS = 10.0  # one that lived this long may be replaced at once
 LONGEST_WAIT = 30.0
+_HERE = Path(__file__).resolve().parent
+_hurry = runpy.run_path(str(_HERE / "hurry.py"))
 
 
 class Child:
@@ -44,6 +47,11 @@ class Child:
         self._started = time.monotonic()
         self._process = subprocess.Popen(self._command)  # noqa: S603
 
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process and self._process.poll() is None:
+            self._process.kill()
+
     def terminate(self) -> None:
         """Ask it to finish."""
         if self._process and self._process.poll() is None:
@@ -62,19 +70,24 @@ class Child:
         return True
 
 
-def supervise(count: int, command: Sequence[str]) -> int:
+def supervise(count: int, command: Sequence[str], stop_within: float = STOP_SECONDS) -> int:
     """Keep `count` processes running until SIGTERM or SIGINT. Returns the exit status: 0 when all ended in time."""
     stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
     children = [Child(command) for _ in range(count)]
+
+    def end_at_once() -> None:
+        for child in children:
+            child.kill()
+        os._exit(1)
+
+    _hurry["on_signals"](stopping.set, end_at_once)
     while not stopping.is_set():
         for child in children:
             child.keep_alive()
         stopping.wait(0.5)
     for child in children:
         child.terminate()
-    end = time.monotonic() + STOP_SECONDS
+    end = time.monotonic() + stop_within
     in_time = [child.wait(end - time.monotonic()) for child in children]
     return 0 if all(in_time) else 1
 
@@ -85,10 +98,14 @@ def _log(event: str, **facts: object) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """What the command line says, done."""
+    told, stop_within = None, STOP_SECONDS
     if arguments[0] == "--observe":
         told, arguments = int(arguments[1]), arguments[2:]
-        runpy.run_path(str(Path(__file__).with_name("observer.py")))["observe"](told, int(arguments[0]))
-    return supervise(int(arguments[0]), arguments[1:])
+    if arguments[0] == "--stop-within":
+        stop_within, arguments = float(arguments[1]), arguments[2:]
+    if told is not None:
+        runpy.run_path(str(_HERE / "observer.py"))["observe"](told, int(arguments[0]))
+    return supervise(int(arguments[0]), arguments[1:], stop_within)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,12 +25,22 @@ from app.running.listening import observed
 
 log = structlog.get_logger()
 
-STOP_SECONDS = 25.0  # what is under way is finished or given back within this
+STOP_SECONDS = 25.0  # see `stop_seconds`
+_RECORD_SECONDS = 5.0  # to write down the last results
 SUPERVISOR = Path(__file__).resolve().parent / "supervisor.py"
 
 
+def stop_seconds(settings: Settings) -> float:
+    """Within how many seconds of SIGTERM what is under way is finished or given back.
+
+    It is STOP_SECONDS, or more when a provider may take longer than the rest of them.
+    """
+    longest = max(settings.email_timeout, settings.sms_timeout, settings.webhook_timeout) / 1000
+    return max(STOP_SECONDS, longest + _RECORD_SECONDS)
+
+
 class InProcessWorker:
-    """Hears the bell and sweeps, until `stop`."""
+    """Hears the bell and sweeps, until `leave` and `stop`."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -41,31 +52,41 @@ class InProcessWorker:
         ]
         # Dramatiq warns that two workers listen to one broker. That is meant: each to its own queues.
         runtime.bell.broker.logger.setLevel(logging.ERROR)
-        self._stopping = threading.Event()
         self._sweeper = threading.Thread(target=self._sweep, name="sweeper", daemon=True)
 
     def start(self) -> None:
         """Begin to listen. What was left from before is found by the first sweep."""
+        self._runtime.stopping.clear()
         self._runtime.bell.broker.emit_after("process_boot")  # without it TimeLimit does nothing
         for worker in self._workers:
             worker.start()
         self._sweeper.start()
 
-    def stop(self) -> None:
-        """Take nothing new, and wait up to STOP_SECONDS for what is under way."""
-        self._stopping.set()
-        stopping = [threading.Thread(target=worker.stop, args=(int(STOP_SECONDS * 1000),)) for worker in self._workers]
+    def leave(self) -> None:
+        """Begin nothing new; what is claimed and not begun is given back. Returns at once, and waits for nothing."""
+        self._runtime.stopping.set()
+
+    def stop(self) -> bool:
+        """Leave, and wait up to `stop_seconds` for what is under way. False: some of it has not ended."""
+        self.leave()
+        end = time.monotonic() + stop_seconds(self._runtime.settings)
+        wait_ms = int(stop_seconds(self._runtime.settings) * 1000)
+        stopping = [threading.Thread(target=worker.stop, args=(wait_ms,), daemon=True) for worker in self._workers]
         for thread in stopping:
             thread.start()
-        for thread in stopping:
-            thread.join()
-        self._sweeper.join(timeout=5)
+        for thread in (*stopping, self._sweeper):
+            thread.join(timeout=max(0.0, end - time.monotonic()))
+        working = [thread.name for worker in self._workers for thread in worker.workers if thread.is_alive()]
+        if working or self._sweeper.is_alive():
+            log.error("stopped_unfinished", threads=len(working))
+            return False
         self._runtime.channels.close()
+        return True
 
     def _sweep(self) -> None:
         while True:
             sweeps.sweep(self._runtime)
-            if self._stopping.wait(self._runtime.settings.sweep_seconds):
+            if self._runtime.stopping.wait(self._runtime.settings.sweep_seconds):
                 return
 
 
@@ -85,12 +106,16 @@ def become_supervisor(settings: Settings, lanes: str) -> NoReturn:
     """
     command = [sys.executable, "-m", "app.entrypoints.cli", "worker", "--alone"]
     command += ["--lanes", lanes] if lanes else []
-    supervisor = [str(SUPERVISOR), *observed(settings), str(settings.worker_processes)]
+    supervisor = [str(SUPERVISOR), *observed(settings), "--stop-within", str(stop_seconds(settings) + _RECORD_SECONDS)]
+    supervisor += [str(settings.worker_processes)]
     os.execv(sys.executable, [sys.executable, *supervisor, *command])  # noqa: S606
 
 
 def run_alone(runtime: Runtime) -> int:
-    """Be one worker process, until SIGTERM, SIGINT or the death of the parent."""
+    """Be one worker process, until SIGTERM, SIGINT or the death of the parent. SIGQUIT ends it at once.
+
+    Returns the exit status; what has not ended in time is cut off, and its rows are taken back when their leases end.
+    """
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
@@ -104,6 +129,8 @@ def run_alone(runtime: Runtime) -> int:
         if os.getppid() != parent:
             log.warning("parent_gone")
             break
-    worker.stop()
+    in_time = worker.stop()
     heart.stop()
+    if not in_time:
+        os._exit(1)  # threads that are still at it would keep the process alive
     return 0
