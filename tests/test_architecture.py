@@ -40,6 +40,7 @@ CORE_ORDER = (
     "trials",
     "greetings",
     "retention",
+    "erasures",
     "sweeps",
 )
 PLUMBING = {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import inspect, select
 from sqlalchemy.orm import Session, defer
 
+from app.core import topics
 from app.errors import NotFoundError
 from app.ids import first_id_of, is_id
 from app.models import Event
@@ -15,6 +17,12 @@ from app.paging import Cursor, Page, page
 
 STATUSES = ("received", "planning", "planned", "failed")
 MAX_DATA_BYTES = 262_144
+_STANDING = {
+    "sent": ("sent", "delivered", "complained"),
+    "failed": ("failed", "bounced"),
+    "skipped": ("skipped", "canceled"),
+    "pending": ("pending", "sending"),
+}
 _CLOCKS_DIFFER = timedelta(minutes=1)  # an id is made a moment after the time of its row was taken
 
 
@@ -57,3 +65,15 @@ def shown(event: Event) -> dict[str, Any]:
     """An event's columns: {name: value}."""
     columns: Any = inspect(Event).column_attrs
     return {column.key: getattr(event, column.key) for column in columns}
+
+
+def progress(session: Session, event: Event, counts: Mapping[str, int]) -> dict[str, Any]:
+    """How far an event has come, of its people and its deliveries; `counts` is {status: deliveries}.
+
+    `people` counts who is named and the entries of its topics' lists: who is on two counts twice.
+    """
+    finished = event.status == "planned"
+    people = event.cursor if finished else len(event.user_ids) + topics.size(session, event.tenant_id, event.topics)
+    standing = {word: sum(counts.get(status, 0) for status in among) for word, among in _STANDING.items()}
+    planned = {"finished": finished, "people": people, "people_planned": event.cursor, "planned": sum(counts.values())}
+    return planned | standing

@@ -13,26 +13,28 @@ from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import structlog
 from sqlalchemy.orm import Session
 
 from app import rows
-from app.core import preferences, recipients, rules, topics
-from app.core.deliveries import claims, content, event_claims, pages, send, witness
+from app.core import dedupes, preferences, recipients, rules, topics
+from app.core.dedupes import Dedupe
+from app.core.deliveries import claims, content, event_claims, pages, send, turns, witness
 from app.core.deliveries.claims import BATCH
 from app.core.deliveries.content import Batch
 from app.core.deliveries.event_claims import ClaimedEvent
 from app.core.deliveries.gates import Room
 from app.core.deliveries.plan import Row, is_over, new_row, skipped
-from app.core.outbox import Job, Lane, ring_after_commit
+from app.core.outbox import Job, Lane, ring_after_commit, tell_after_commit
 from app.core.runtime import Runtime
 from app.core.templating import RenderError, finish_html
 from app.db import Purpose, narrow, system, tenant
 from app.errors import InvalidError, refuse
 from app.ids import new_id
-from app.metrics import EVENTS_PLANNED
+from app.metrics import EVENTS_DUPLICATE, EVENTS_PLANNED
 from app.models import Delivery, Event
 from providers.contract import Channel
 
@@ -58,6 +60,15 @@ class EventInput:
     lane: Lane = Lane.NORMAL
     expires_at: datetime | None = None
     topics: tuple[str, ...] = ()
+    dedupe: Dedupe | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The event that a post stands for. A duplicate is one that was written down before."""
+
+    id: str
+    duplicate: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,37 +95,44 @@ def accept_events(
     inputs: Sequence[EventInput],
     *,
     test: bool = False,
-) -> list[str]:
-    """Write events down and have them planned after commit. Returns their ids, in the order of `inputs`.
+) -> list[Accepted]:
+    """Write events down and have them planned after commit. Returns what became of each, in the order of `inputs`.
 
-    `faults` has judged them.
+    `faults` has judged them. Of a duplicate nothing is written but that it came.
     """
     now = runtime.clock.now()
-    if people := [person for item in inputs for person in item.people]:
+    own = [(item.dedupe, new_id()) for item in inputs]
+    first = dedupes.decide(session, now, tenant_id, own, test=test)
+    accepted = [Accepted(found, found != event_id) for found, (_, event_id) in zip(first, own, strict=True)]
+    fresh = [(found.id, item) for found, item in zip(accepted, inputs, strict=True) if not found.duplicate]
+    if people := [person for _, item in fresh for person in item.people]:
         recipients.upsert(session, runtime.clock, tenant_id, people)
-    values = [
-        {
-            "id": new_id(),
-            "tenant_id": tenant_id,
-            "event_type": item.event_type,
-            "data": item.data,
-            "user_ids": list(dict.fromkeys((*item.user_ids, *(person["user_id"] for person in item.people)))),
-            "occurred_at": item.occurred_at or now,
-            "created_at": now,
-            "lane": item.lane.value,
-            "test": test,
-            "status": "received",
-            "next_attempt_at": now,
-            "expires_at": item.expires_at,
-            "topics": list(dict.fromkeys(item.topics)),
-        }
-        for item in inputs
-    ]
+    values = [_event_row(event_id, tenant_id, item, now, test) for event_id, item in fresh]
     rows.insert(session, Event, values)
-    for lane in {item.lane for item in inputs}:
+    for lane in {item.lane for _, item in fresh}:
         ring_after_commit(session, Job.PLAN, lane)
     witness.accepted(session, values)
-    return [str(value["id"]) for value in values]
+    tell_after_commit(session, partial(EVENTS_DUPLICATE.inc, len(inputs) - len(fresh)))
+    return accepted
+
+
+def _event_row(event_id: str, tenant_id: str, item: EventInput, now: datetime, test: bool) -> Row:
+    return {
+        "id": event_id,
+        "tenant_id": tenant_id,
+        "event_type": item.event_type,
+        "data": item.data,
+        "user_ids": list(dict.fromkeys((*item.user_ids, *(person["user_id"] for person in item.people)))),
+        "occurred_at": item.occurred_at or now,
+        "created_at": now,
+        "lane": item.lane.value,
+        "test": test,
+        "status": "received",
+        "next_attempt_at": now,
+        "expires_at": item.expires_at,
+        "topics": list(dict.fromkeys(item.topics)),
+        "dedupe_key": item.dedupe.key if item.dedupe else None,
+    }
 
 
 def faults(
@@ -216,20 +234,22 @@ def plan_events(runtime: Runtime, lane: Lane) -> int:
 
 
 def _plan_large(runtime: Runtime, tenant_id: str, lane: Lane, events: Sequence[ClaimedEvent]) -> None:
-    """Plan page after page for about a second, of each event in its turn; what is left is given back.
+    """Plan page after page for TURN_SECONDS, of each event in its turn; what is left is given back.
 
     So tenants and events take turns, however many people one of them has.
     """
     end = time.monotonic() + TURN_SECONDS
-    waiting = deque(events)
+    fresh, begun = deque(events), deque[ClaimedEvent]()
     batches: list[Batch] = []
     with Room(runtime, lane) as room:
-        while waiting and not batches and time.monotonic() < end:
-            left, batches = _plan_safely(runtime, tenant_id, lane, [waiting.popleft()], room)
-            waiting.extend(left)
-        if waiting:
+        while fresh or begun:
+            left, batches = _plan_safely(runtime, tenant_id, lane, [(fresh or begun).popleft()], room)
+            begun.extend(left)
+            if batches or time.monotonic() >= end:
+                break
+        if fresh or begun:
             with runtime.db.transaction(tenant(tenant_id)) as session:
-                event_claims.give_back(session, waiting, runtime.clock.now())
+                event_claims.give_back(session, fresh, begun, runtime.clock.now())
                 ring_after_commit(session, Job.PLAN, lane)
         send.send_batches(runtime, batches, room)
 
@@ -271,8 +291,9 @@ def _claim_few(
     ours = [row for row in pending if row["lane"] == lane]  # a rule may have put others into another lane
     if len(ours) > BATCH:
         return []
-    entered = {channel for channel in {row["channel"] for row in ours} if room.enter(channel)}
-    mine = [row["id"] for row in ours if row["channel"] in entered]
+    ready = turns.at_once(runtime, ours)
+    entered = {channel for channel in {row["channel"] for row in ready} if room.enter(channel, tenant_id)}
+    mine = [row["id"] for row in ready if row["channel"] in entered]
     if not mine:
         return []
     if len(mine) == len(ours):

@@ -107,12 +107,14 @@ def list_page(session: Session, tenant_id: str, name: str, *, after: str = "", l
     return Page(found[:limit], found[limit - 1] if len(found) > limit else None)
 
 
-def size(session: Session, tenant_id: str, names: Sequence[str], *, until: str | None = None) -> int:
-    """How many entries these lists have together; with `until` those up to this user id."""
+def size(session: Session, tenant_id: str, names: Sequence[str]) -> int:
+    """How many entries these lists have together."""
+    if not names:
+        return 0
     ids = select(Topic.id).where(Topic.tenant_id == tenant_id, Topic.name.in_(names)).scalar_subquery()
     query = select(func.count()).select_from(TopicRecipient).where(TopicRecipient.tenant_id == tenant_id)
     query = query.where(TopicRecipient.topic_id.in_(ids))
-    return session.execute(query if until is None else query.where(TopicRecipient.user_id <= until)).scalar_one()
+    return session.execute(query).scalar_one()
 
 
 def unknown(session: Session, tenant_id: str, names: Iterable[str]) -> set[str]:

@@ -16,10 +16,10 @@ PARTITIONED = {"postgresql_partition_by": "RANGE (id)"}
 class Event(TenantOwned):
     """Something happened. `user_ids` are the people named by whoever posted it.
 
-    `cursor` is how many of them are planned, `topic_index` and `topic_after` how far the lists of `topics` are: whose
-    turn it is, and the last of its people. `notes` says which rules were passed over, and why:
-    [{ruleId, reason, count}]. `attempt` counts the claims of planning, fenced like a delivery's; `failures` those that
-    went wrong. `traceparent` is the caller's (W3C Trace Context).
+    `cursor` is how many people are planned: those of `user_ids` first, then the lists of `topics`; `topic_index` and
+    `topic_after` are which list has its turn, and the last of its people who had theirs. `notes` says which rules were
+    passed over, and why: [{ruleId, reason, count}]. `attempt` counts the claims of planning, fenced like a delivery's;
+    `failures` those that went wrong one after the other. `traceparent` is the caller's (W3C Trace Context).
     """
 
     __tablename__ = "event_logs"

@@ -30,6 +30,7 @@ _TEMPLATE = {"key": "hello", "channel": "sms", "text": "Hello"}
 _CHOICES = {"items": [{"category": "orders", "channel": "sms", "enabled": False}]}
 _KEY = {"name": "another", "scopes": ["events:read"]}
 _HOOK = {"url": "$hook/other"}
+_PEOPLE = {"userIds": ["bob"]}
 _ITEMS = {"ids": ["$item"]}
 _ONE = "/<key_id>"
 
@@ -70,6 +71,13 @@ CALLS: dict[str, Call] = {
     "GET /api/recipients/<user_id:user_id>": Call(),
     "PUT /api/recipients/<user_id:user_id>": Call({"email": "new@example.com"}),
     "DELETE /api/recipients/<user_id:user_id>": Call(),
+    "GET /api/topics": Call(),
+    "GET /api/topics/<name>": Call(),
+    "PUT /api/topics/<name>": Call({"description": "another"}),
+    "GET /api/topics/<name>/recipients": Call(),
+    "PUT /api/topics/<name>/recipients": Call(_PEOPLE),
+    "DELETE /api/topics/<name>/recipients": Call(_PEOPLE),
+    "DELETE /api/topics/<name>": Call(),
     "GET /api/rules": Call(),
     "POST /api/rules": Call(_RULE),
     "GET /api/rules/<rule_id>": Call(),
@@ -93,7 +101,11 @@ CALLS: dict[str, Call] = {
     "POST /api/webhooks/regenerate-secret": Call(),
 }
 
-CREATES_FOR_ANYBODY = ("PUT /api/recipients/<user_id:user_id>",)
+CREATES_FOR_ANYBODY = (
+    "PUT /api/recipients/<user_id:user_id>",
+    "PUT /api/topics/<name>",
+    "PUT /api/topics/<name>/recipients",
+)
 """Routes with a hole that make what is not there: for another tenant they do so in its own house."""
 
 
@@ -156,9 +168,12 @@ def build(client: Any, auth: dict[str, str], hook: str) -> House:
     configuration = make("POST", "/api/webhooks/configurations", subscriber)["id"]
     make("POST", f"/api/webhooks/configurations/{configuration}/test", None)
     event = {"eventType": "zebra.seen", "data": {"kind": MARK}, "recipients": [PERSON]}
+    make("PUT", "/api/topics/insiders", {"description": MARK})
+    make("PUT", "/api/topics/insiders/recipients", {"userIds": [PERSON, MARK]})
     house.item = greeting["id"]
     house.things = {
         "/api/recipients": PERSON,
+        "/api/topics": "insiders",
         "/api/events": make("POST", "/api/events", event)["id"],
         "/api/deliveries": direct["id"],
         "/api/templates": make("POST", "/api/templates", text)["id"],

@@ -42,7 +42,7 @@ def add_endpoint(runtime: Runtime, tenant_id: str, url: str, event_types: tuple[
 def accept(runtime: Runtime, tenant_id: str, *events: EventInput, test: bool = False) -> list[str]:
     """Post events; returns their ids."""
     with runtime.db.transaction(tenant(tenant_id)) as session:
-        return pipeline.accept_events(session, runtime, tenant_id, events, test=test)
+        return [found.id for found in pipeline.accept_events(session, runtime, tenant_id, events, test=test)]
 
 
 def post_direct(runtime: Runtime, tenant_id: str, channel: Channel, to: str, **content: Any) -> str:

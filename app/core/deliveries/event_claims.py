@@ -40,7 +40,7 @@ WHERE tenant_id = :tenant AND status = 'received' AND id IN (
   SELECT id FROM event_logs WHERE tenant_id = :tenant AND status = 'received' AND lane = :lane
   AND next_attempt_at <= {now} AND failures {suspect} 0 ORDER BY next_attempt_at LIMIT {limit} {lock})
 RETURNING id, tenant_id, event_type, data, user_ids, occurred_at, lane, test, cursor, attempt, notes, expires_at,
-  topics, topic_index, topic_after, failures
+  topics, topic_index, topic_after, failures, next_attempt_at
 """
 _ADVANCE = """
 UPDATE event_logs SET cursor = r.cursor, topic_index = r.topic_index, topic_after = r.topic_after, notes = r.notes,
@@ -51,9 +51,10 @@ WHERE {these} AND (event_logs.tenant_id = :tenant) IS TRUE AND event_logs.id = r
   AND event_logs.status IN ('planning', 'received')
 RETURNING event_logs.id
 """
-# What was given back stands behind its tenant's other events.
+# What had its turn stands behind its tenant's other events.
 _GIVE_BACK = """
-UPDATE event_logs SET status = 'received', lease_until = NULL, next_attempt_at = {now}
+UPDATE event_logs SET status = 'received', lease_until = NULL,
+  next_attempt_at = CASE WHEN r.status = 'begun' THEN {now} ELSE event_logs.next_attempt_at END
 FROM {rows}
 WHERE {these} AND (event_logs.tenant_id = :tenant) IS TRUE AND event_logs.id = r.id AND event_logs.attempt = r.attempt
   AND event_logs.status = 'planning'
@@ -97,6 +98,7 @@ class ClaimedEvent:
     topic_index: int
     topic_after: str
     failures: int
+    next_attempt_at: datetime
 
     @property
     def finished(self) -> bool:
@@ -135,7 +137,7 @@ def tenants(session: Session, lane: Lane, now: datetime) -> list[str]:
 
 
 def claim(session: Session, lane: Lane, tenant_id: str, now: datetime) -> list[ClaimedEvent]:
-    """Claim up to BATCH events that never went wrong or, if there are none, one that did."""
+    """Claim up to BATCH events that never went wrong or, if there are none, one that did; in the order of turns."""
     postgres = rows.is_postgres(session)
     for suspect in (False, True):
         statement = _statement(_CLAIM, postgres, suspect)
@@ -148,10 +150,11 @@ def claim(session: Session, lane: Lane, tenant_id: str, now: datetime) -> list[C
             occurred_at=Utc,
             notes=Event.notes.type,
             expires_at=Utc,
+            next_attempt_at=Utc,
             topics=Event.topics.type,
         )
         if found := [ClaimedEvent(**row) for row in session.execute(typed, values).mappings()]:
-            return sorted(found, key=lambda event: event.id)
+            return sorted(found, key=lambda event: (event.next_attempt_at, event.id))
     return []
 
 
@@ -174,12 +177,11 @@ def advance(session: Session, events: Sequence[ClaimedEvent], now: datetime) -> 
     return {str(found) for found in session.execute(_statement(_ADVANCE, postgres), values).scalars()}
 
 
-def give_back(session: Session, events: Sequence[ClaimedEvent], now: datetime) -> None:
-    """Let others go on where this worker stops: their turn comes after what waits already. Not a failure."""
-    if not events:
-        return
-    postgres = rows.is_postgres(session)
-    written = [{"id": event.id, "attempt": event.attempt} for event in events]
+def give_back(session: Session, fresh: Sequence[ClaimedEvent], begun: Sequence[ClaimedEvent], now: datetime) -> None:
+    """Let others go on where this worker stops, which is no failure. What was `begun` stands behind the others."""
+    events, postgres = [*fresh, *begun], rows.is_postgres(session)
+    written = [{"id": event.id, "attempt": event.attempt, "status": "fresh"} for event in fresh]
+    written += [{"id": event.id, "attempt": event.attempt, "status": "begun"} for event in begun]
     session.execute(_statement(_GIVE_BACK, postgres), _times(now, postgres) | _named(events, written, postgres))
 
 

@@ -62,7 +62,7 @@ def plan_page(
 def _next_people(session: Session, event: ClaimedEvent) -> tuple[list[str], ClaimedEvent]:
     """Whose turn it is, at most PAGE people, and the event as it stands after them."""
     people = list(event.user_ids[event.cursor : event.cursor + PAGE])
-    moved = replace(event, cursor=event.cursor + len(people))
+    moved = event
     while len(people) < PAGE and moved.topic_index < len(moved.topics):
         room = PAGE - len(people)
         name = moved.topics[moved.topic_index]
@@ -72,7 +72,7 @@ def _next_people(session: Session, event: ClaimedEvent) -> tuple[list[str], Clai
             moved = replace(moved, topic_index=moved.topic_index + 1, topic_after="")
         else:
             moved = replace(moved, topic_after=found[-1])
-    return list(dict.fromkeys(people)), moved
+    return list(dict.fromkeys(people)), replace(moved, cursor=event.cursor + len(people))
 
 
 def _planned_event(event: ClaimedEvent, people: Sequence[str]) -> PlannedEvent:

@@ -8,6 +8,7 @@ from app.core.runtime import Runtime
 from app.entrypoints.api import (
     api_keys,
     deliveries,
+    erasures,
     events,
     gate,
     notifications,
@@ -19,6 +20,7 @@ from app.entrypoints.api import (
     send,
     signing_keys,
     templates,
+    topics,
     webhooks,
 )
 from app.entrypoints.api.common import EXTENSION, ApiBlueprint, Doors
@@ -34,6 +36,8 @@ BLUEPRINTS: tuple[ApiBlueprint, ...] = (
     preferences.defaults_blp,
     deliveries.blp,
     recipients.blp,
+    erasures.blp,
+    topics.blp,
     rules.blp,
     templates.blp,
     webhooks.blp,

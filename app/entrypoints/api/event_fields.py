@@ -7,17 +7,18 @@ from itertools import islice
 from typing import Any
 
 from flask import request
-from marshmallow import Schema, ValidationError, fields, post_load
+from marshmallow import Schema, ValidationError, fields, post_load, validates
 
 from app import rows
-from app.core import recipients
+from app.core import dedupes, recipients
+from app.core.dedupes import Dedupe
 from app.core.events import MAX_DATA_BYTES
 from app.core.names import TOPIC_FORM
 from app.core.outbox import Lane
 from app.core.pipeline import EventInput
 from app.entrypoints.api.common import runtime
 from app.entrypoints.api.parsing import MOST_ERRORS, faults_of, flatten
-from app.entrypoints.api.schemas import ApiSchema, JsonObject, Time, event_type, many, text, user_id
+from app.entrypoints.api.schemas import ApiSchema, JsonObject, Time, event_type, many, text, user_id, whole
 from app.entrypoints.api.urgency import expires_at, priority
 from app.errors import InvalidError
 
@@ -102,6 +103,18 @@ class EventData(JsonObject):
         return found
 
 
+class DedupeIn(ApiSchema):
+    """When the same thing is posted again, by whomever, it is one event."""
+
+    key = text(dedupes.MAX_KEY, required=True, metadata={"description": "Your own name for what happened."})
+    window = whole(1, dedupes.MAX_WINDOW, metadata={"description": "Seconds. Default: DEDUPE_WINDOW."})
+
+    @validates("key")
+    def _printable(self, value: str, **_kwargs: Any) -> None:
+        if not value.isprintable():
+            raise ValidationError("holds a control character")
+
+
 def topic() -> fields.String:
     """The name of a topic."""
     return text(100, pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]*\Z", hint=f"is not {TOPIC_FORM}")
@@ -118,6 +131,7 @@ class EventIn(ApiSchema):
     topics = many(topic(), most=MAX_TOPICS, metadata={"description": "Names of lists whose people hear of it too."})
     priority = priority(Lane.NORMAL)
     expires_at = expires_at()
+    dedupe = fields.Nested(DedupeIn)
 
     @post_load
     def as_input(self, data: dict[str, Any], **_kwargs: Any) -> EventInput:
@@ -125,6 +139,7 @@ class EventIn(ApiSchema):
         ids, people = data.get("recipients", ((), ()))
         if "user_id" in data:
             ids = [data["user_id"], *ids]
+        again = data.get("dedupe")
         return EventInput(
             data["event_type"],
             data["data"],
@@ -134,6 +149,7 @@ class EventIn(ApiSchema):
             Lane(data["priority"]),
             data.get("expires_at"),
             tuple(data.get("topics", ())),
+            Dedupe(again["key"], again.get("window", runtime().settings.dedupe_window)) if again else None,
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from marshmallow import fields
 from sqlalchemy.orm import Session
 
-from app.core import events, pipeline
+from app.core import dedupes, events, pipeline
 from app.core.deliveries import records
 from app.entrypoints.api.common import ApiBlueprint, caller, runtime, transaction
 from app.entrypoints.api.deliveries import DeliveryOut
@@ -25,10 +25,11 @@ blp = ApiBlueprint(
 
 
 class EventAccepted(ApiSchema):
-    """The event is written down; everything else follows by itself."""
+    """The event is written down; everything else follows by itself. Of a duplicate this is the first one's id."""
 
     id = fields.String(required=True)
     status = fields.String(required=True)
+    duplicate = fields.Boolean(metadata={"description": "true: an event with this dedupe key came before."})
 
 
 class BatchItem(ApiSchema):
@@ -36,6 +37,7 @@ class BatchItem(ApiSchema):
 
     index = fields.Integer(required=True)
     id = fields.String(required=True)
+    duplicate = fields.Boolean(metadata={"description": "true: an event with this dedupe key came before."})
 
 
 class BatchFault(ApiSchema):
@@ -85,6 +87,28 @@ class NoteOut(ApiSchema):
     count = fields.Integer()
 
 
+class DedupeOut(ApiSchema):
+    """How often an event was posted again. Nulls: too long ago to say, or the key stands for another event now."""
+
+    key = fields.String(required=True)
+    until = Time(allow_none=True)
+    duplicates = fields.Integer(allow_none=True)
+    last_duplicate_at = Time(allow_none=True)
+
+
+class ProgressOut(ApiSchema):
+    """How far an event has come. `finished`: all deliveries are made. A person on two lists counts twice."""
+
+    finished = fields.Boolean(required=True)
+    people = fields.Integer(required=True)
+    people_planned = fields.Integer(required=True)
+    planned = fields.Integer(required=True)
+    sent = fields.Integer(required=True)
+    failed = fields.Integer(required=True)
+    skipped = fields.Integer(required=True)
+    pending = fields.Integer(required=True)
+
+
 class EventWhole(EventOut):
     """An event with what came of it. With `moreDeliveries` these are the newest; all: GET /api/deliveries?eventId=."""
 
@@ -92,6 +116,8 @@ class EventWhole(EventOut):
     user_ids = fields.List(fields.String(), required=True)
     topics = fields.List(fields.String(), required=True)
     notes = fields.List(fields.Nested(NoteOut), required=True)
+    dedupe = fields.Nested(DedupeOut, required=True, allow_none=True)
+    progress = fields.Nested(ProgressOut, required=True)
     delivery_counts = fields.Dict(keys=fields.String(), values=fields.Integer(), required=True)
     deliveries = fields.List(fields.Nested(DeliveryOut), required=True)
     more_deliveries = fields.Boolean(required=True)
@@ -104,8 +130,8 @@ def post_event(session: Session, event: pipeline.EventInput) -> dict[str, Any]:
     """Post one event."""
     who = caller()
     refuse(pipeline.faults(session, runtime(), who.tenant_id, [event]).get(0, {}))
-    ids = pipeline.accept_events(session, runtime(), who.tenant_id, [event], test=who.test)
-    return {"id": ids[0], "status": "received"}
+    (accepted,) = pipeline.accept_events(session, runtime(), who.tenant_id, [event], test=who.test)
+    return {"status": "received", **_told(accepted)}
 
 
 @blp.route("/batch", methods=["POST"])
@@ -120,7 +146,7 @@ def post_events(session: Session, batch: dict[str, Any]) -> dict[str, Any]:
     good = {index: event for index, event in good.items() if index not in bad}
     if not good:
         raise InvalidError({f"events.{i}.{path}": why for i, faults in bad.items() for path, why in faults.items()})
-    ids = pipeline.accept_events(session, runtime(), who.tenant_id, list(good.values()), test=who.test)
+    accepted = pipeline.accept_events(session, runtime(), who.tenant_id, list(good.values()), test=who.test)
     faults = [
         {
             "index": index,
@@ -129,8 +155,12 @@ def post_events(session: Session, batch: dict[str, Any]) -> dict[str, Any]:
         }
         for index, found in sorted(bad.items())
     ]
-    items = [{"index": index, "id": event_id} for index, event_id in zip(good, ids, strict=True)]
+    items = [{"index": index, **_told(item)} for index, item in zip(good, accepted, strict=True)]
     return {"items": items, "errors": faults}
+
+
+def _told(accepted: pipeline.Accepted) -> dict[str, Any]:
+    return {"id": accepted.id} | ({"duplicate": True} if accepted.duplicate else {})
 
 
 @blp.route("")
@@ -153,4 +183,6 @@ def get_event(event_id: str) -> dict[str, Any]:
         shown = events.shown(found)
         newest = records.search(session, tenant_id, Cursor(MAX_DELIVERIES_SHOWN), event_id=found.id)
         shown |= {"deliveries": newest.items, "more_deliveries": newest.next_cursor is not None}
-        return shown | {"delivery_counts": records.counts(session, tenant_id, found.id)}
+        counts = records.counts(session, tenant_id, found.id)
+        shown |= {"delivery_counts": counts, "progress": events.progress(session, found, counts)}
+        return shown | {"dedupe": dedupes.record(session, found)}
