@@ -230,7 +230,8 @@ def test_the_purposes_that_see_every_tenant_are_these() -> None:
             users.setdefault(purpose, set()).add(name)
     assert users["AUTHENTICATE"] == {"app.entrypoints.auth"}
     assert users["CALLBACK"] == {"app.core.deliveries.status"}
-    assert users["CLAIM"] == {"app.core.deliveries.send", "app.core.pipeline"}
+    # The third notes what a batch has learned of a provider: breakers are the installation's.
+    assert users["CLAIM"] == {"app.core.deliveries.send", "app.core.pipeline", "app.core.deliveries.watch"}
     assert users["SWEEP"] == {"app.core.sweeps"}
     assert users["MIGRATE"] == {"app.schema", "app.partitions", "app.entrypoints.cli"}
 

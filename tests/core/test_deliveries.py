@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import update
@@ -17,7 +17,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.broker import Bell
 from app.config import Settings
 from app.core import pipeline, sweeps
-from app.core.channels import Channels
 from app.core.deliveries import claims, content, event_claims, outcome, repair, send, status, turns
 from app.core.deliveries.outcome import Tried
 from app.core.deliveries.recorder import Recorder
@@ -40,6 +39,7 @@ from providers.contract import (
 )
 from tests.conftest import make_due, wait_until
 from tests.core.helpers import accept, add_endpoint, drain, keep_only, post_direct, rows_of
+from tests.core.scripted import Scripted, with_providers
 from tests.servers.http import Answer, HttpReceiver, hang
 
 
@@ -381,29 +381,6 @@ def test_two_tenants_take_turns(runtime: Runtime, tenant_id: str) -> None:
     assert not rows_of(runtime, other.id, Delivery, status="pending")
 
 
-class Scripted:
-    """A provider that does what a test says; `began` are the deliveries it was handed."""
-
-    name = "scripted"
-
-    def __init__(self, channel: Channel, act: Callable[[OutboundMessage], Accepted | Exception]) -> None:
-        self.channel = channel
-        self.began: list[str] = []
-        self._act = act
-
-    def send_batch(self, messages: Iterable[OutboundMessage], deadline: float) -> Iterator[Result]:
-        for message in messages:
-            self.began.append(message.delivery_id)
-            yield Result(message, self._act(message), datetime.now(UTC), 1.0)
-
-    def close(self) -> None:
-        """Nothing is kept."""
-
-
-def with_provider(runtime: Runtime, provider: Scripted) -> Runtime:
-    return replace(runtime, channels=Channels({provider.channel: [provider]}, {provider.channel: 1.0}))
-
-
 def test_a_row_that_breaks_its_batch_harms_only_itself_and_sends_nothing_in_a_loop(
     runtime: Runtime, tenant_id: str
 ) -> None:
@@ -414,7 +391,7 @@ def test_a_row_that_breaks_its_batch_harms_only_itself_and_sends_nothing_in_a_lo
         return Accepted("id")
 
     provider = Scripted(Channel.SMS, act)
-    house = with_provider(runtime, provider)
+    house = with_providers(runtime, provider)
     ids = [post_direct(house, tenant_id, Channel.SMS, f"+1500555000{n}", text="Words") for n in range(6)]
     poisoned = ids[3]
     # when the batch is sent, and what is due as often as its schedule has it
@@ -434,7 +411,7 @@ def test_what_a_provider_did_not_begin_by_the_deadline_is_given_back_unharmed(ru
         def send_batch(self, messages: Iterable[OutboundMessage], deadline: float) -> Iterator[Result]:
             return super().send_batch(list(messages)[:1], deadline)
 
-    house = with_provider(runtime, Lazy(Channel.SMS, lambda _: Accepted("id")))
+    house = with_providers(runtime, Lazy(Channel.SMS, lambda _: Accepted("id")))
     ids = [post_direct(house, tenant_id, Channel.SMS, f"+1500555000{n}", text="Words") for n in range(3)]
     send.deliver(house, Lane.TRANSACTIONAL)
     found = {row.id: row for row in rows_of(runtime, tenant_id, Delivery)}
