@@ -25,7 +25,10 @@ DELIVERIES_SKIPPED = Counter("tidings_deliveries_skipped", "Deliveries that are 
 DELIVERIES = Counter("tidings_deliveries", "Results of tries.", ["channel", "result"])
 CALLBACKS = Counter("tidings_callbacks", "Later words of providers that moved a delivery.", ["status"])
 PROVIDER_ERRORS = Counter(
-    "tidings_provider_errors", "Tries that a provider refused or broke.", ["channel", "provider", "code", "loud"]
+    "tidings_provider_errors", "Tries that a provider refused or broke.", ["channel", "provider", "code"]
+)
+PROVIDER_REFUSALS = Counter(
+    "tidings_provider_refusals", "Tries refused for our own credentials or sender.", ["channel"]
 )
 ATTEMPT_SECONDS = Histogram("tidings_attempt_seconds", "Duration of one try.", ["channel", "provider"])
 WIRE_SECONDS = Histogram(

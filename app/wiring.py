@@ -9,6 +9,7 @@ from app.broker import make_bell
 from app.clock import Clock
 from app.config import Settings
 from app.core.channels import Channels
+from app.core.deliveries import witness
 from app.core.runtime import Runtime
 from app.core.templating import FileTemplates
 from app.crypto import Vault
@@ -42,4 +43,5 @@ def make_runtime(settings: Settings, clock: Clock | None = None) -> Runtime:
         files=FileTemplates(TEMPLATES),
     )
     actors.declare(bell, runtime)
+    witness.expect()
     return runtime

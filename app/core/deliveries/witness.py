@@ -14,28 +14,33 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from sqlalchemy.orm import Session
 
 from app.core.deliveries.claims import Claim
-from app.core.outbox import tell_after_commit
+from app.core.outbox import Job, Lane, tell_after_commit
+from app.db import Transaction
 from app.ids import seconds_of
 from app.metrics import (
+    ADMISSION_REFUSED,
     ATTEMPT_SECONDS,
     DELIVERIES,
     DELIVERIES_PLANNED,
     DELIVERIES_SKIPPED,
     EVENTS_ACCEPTED,
     EVENTS_PLANNED,
+    LEASES_EXPIRED,
     PROVIDER_ERRORS,
+    PROVIDER_REFUSALS,
+    WAKEUPS_LOST,
     WIRE_SECONDS,
 )
-from providers.contract import DeliveryStatus
+from providers.contract import Channel, DeliveryStatus
 
 if TYPE_CHECKING:
     from app.core.deliveries.outcome import Tried
 
 Row = Mapping[str, Any]
 
+RESULTS = ("sent", "retried", "failed", "returned", "skipped")
 MOST_IDS = 100  # in one line of the log
 _NUMBERED = re.compile(r"([a-z]+)_(\d+)")
 # The rest of a provider's numbers are told by their first digit: receivers answer what they like.
@@ -49,7 +54,24 @@ _KNOWN = {
 log = structlog.get_logger()
 
 
-def accepted(session: Session, events: Sequence[Row]) -> None:
+def expect() -> None:
+    """Have the counters that alerts look at begin with nought: from nothing to one, Prometheus sees no rise."""
+    for lane in Lane:
+        ADMISSION_REFUSED.labels(lane.value, "backlog")
+        ADMISSION_REFUSED.labels(lane.value, "database")
+        for job in Job:
+            WAKEUPS_LOST.labels(job.value, lane.value)
+    for kind in ("event", "delivery"):
+        LEASES_EXPIRED.labels(kind)
+    for status in ("planned", "put_back", "failed"):
+        EVENTS_PLANNED.labels(status)
+    for channel in Channel:
+        PROVIDER_REFUSALS.labels(channel.value)
+        for result in RESULTS:
+            DELIVERIES.labels(channel.value, result)
+
+
+def accepted(session: Transaction, events: Sequence[Row]) -> None:
     """When this transaction commits: these events are written down, and their planning is to come."""
 
     def tell() -> None:
@@ -60,7 +82,7 @@ def accepted(session: Session, events: Sequence[Row]) -> None:
     tell_after_commit(session, tell)
 
 
-def sends_accepted(session: Session, deliveries: Sequence[Row]) -> None:
+def sends_accepted(session: Transaction, deliveries: Sequence[Row]) -> None:
     """When this transaction commits: these direct sends are written down."""
 
     def tell() -> None:
@@ -70,7 +92,7 @@ def sends_accepted(session: Session, deliveries: Sequence[Row]) -> None:
     tell_after_commit(session, tell)
 
 
-def planned(session: Session, event_ids: Collection[str], finished: int, deliveries: Sequence[Row]) -> None:
+def planned(session: Transaction, event_ids: Collection[str], finished: int, deliveries: Sequence[Row]) -> None:
     """When this transaction commits: a page of each of some events is planned, and made these deliveries.
 
     `finished`: of how many events it was the last page.
@@ -110,7 +132,7 @@ def claimed(claims: Sequence[Claim]) -> None:
     log.info("deliveries_claimed", channel=first.channel, lane=first.lane, **_ids(claims))
 
 
-def recorded(session: Session, tried: Sequence[Tried], verdicts: Sequence[Row]) -> None:
+def recorded(session: Transaction, tried: Sequence[Tried], verdicts: Sequence[Row]) -> None:
     """When this transaction commits: what came of some claims is written, one verdict for each."""
     tell_after_commit(session, partial(_tell_results, tried, verdicts))
 
@@ -128,6 +150,7 @@ def _tell_results(tried: Sequence[Tried], verdicts: Sequence[Row]) -> None:
         if isinstance(item.result, Exception):
             _count_error(item, verdict)
         if getattr(item.result, "loud", False):
+            PROVIDER_REFUSALS.labels(claim.channel).inc()
             refusing.add((item.provider, verdict["code"]))
     for (channel, result), count in results.items():
         DELIVERIES.labels(channel, result).inc(count)
@@ -157,8 +180,8 @@ def _result(verdict: Row) -> str:
 
 
 def _count_error(item: Tried, verdict: Row) -> None:
-    code, loud = kind_of(verdict.get("code") or "internal_error"), bool(getattr(item.result, "loud", False))
-    PROVIDER_ERRORS.labels(item.claim.channel, item.provider or "none", code, str(loud).lower()).inc()
+    code = kind_of(verdict.get("code") or "internal_error")
+    PROVIDER_ERRORS.labels(item.claim.channel, item.provider or "none", code).inc()
 
 
 def _time(tried: Sequence[Tried]) -> None:
