@@ -17,7 +17,7 @@ from app.models import Event
 from app.models.base import Id, Utc, utc_text
 
 BATCH = 50
-LEASE_SECONDS = 120.0
+LEASE_SECONDS = 30.0  # a page takes less than a second, and each renews it
 MOST_FAILURES = 5  # one after the other, without a page between them
 RETRY_SECONDS = 10.0
 
