@@ -12,8 +12,8 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache, partial
@@ -26,7 +26,7 @@ from sqlalchemy.exc import DisconnectionError, OperationalError
 from sqlalchemy.orm import Session
 
 from app.wire import Wire
-from app.work import PostgresLink, SqliteLink, Work, wrapped
+from app.work import Link, PostgresLink, SqliteLink, Work
 
 Transaction: TypeAlias = Session | Work
 """What core's functions take: with the ORM for what people edit, without it for what happens to every delivery."""
@@ -110,25 +110,24 @@ class Database:
     def work(self, scope: Scope, *, read_only: bool = False) -> Iterator[Work]:
         """As `transaction`, without the ORM: for the hot path. Who waits for the commit is told of it."""
         info = {"scope": scope, "bell": self.bell}
-        with self._turn(read_only), self._borrowed() as borrowed:
-            if self.is_sqlite:
-                work = yield from _sqlite_work(borrowed, info, "BEGIN DEFERRED" if read_only else "BEGIN IMMEDIATE")
-            else:
-                work = yield from _postgres_work(borrowed, info)
-        work.committed()
+        with self._turn(read_only):
+            borrowed = self.engine.raw_connection()
+            try:
+                work = Work(self._link(borrowed, info, "BEGIN DEFERRED" if read_only else "BEGIN IMMEDIATE"), info)
+                try:
+                    apply_scope(scope, work)
+                    yield work
+                    work.commit()
+                except BaseException:
+                    work.roll_back()
+                    raise
+            finally:
+                _give_back(borrowed)
 
-    @contextmanager
-    def _borrowed(self) -> Iterator[Any]:
-        """A connection of the pool, which throws it away if it broke."""
-        borrowed = self.engine.raw_connection()
-        try:
-            yield borrowed
-        except BaseException as error:
-            if getattr(error, "connection_invalidated", False):
-                borrowed.invalidate(error)
-            raise
-        finally:
-            borrowed.close()
+    def _link(self, borrowed: Any, info: dict[str, Any], begin: str) -> Link:
+        if self.is_sqlite:
+            return SqliteLink(borrowed.driver_connection, partial(_check, info), begin)
+        return PostgresLink(Wire(borrowed.driver_connection, borrowed.info.setdefault("tidings_prepared", {})))
 
     @contextmanager
     def _turn(self, read_only: bool) -> Iterator[None]:
@@ -148,6 +147,12 @@ class Database:
         """Raises if the database does not answer."""
         with self.engine.connect() as connection:
             connection.exec_driver_sql("SELECT 1")
+
+    def tidy(self) -> None:
+        """Empty SQLite's log, in which what was removed still stands, as far as no reader needs it."""
+        if self.is_sqlite:
+            with self._turn(read_only=False), closing(self.engine.raw_connection()) as connection:
+                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")  # not within a transaction
 
     def close(self) -> None:
         """Give back every connection."""
@@ -172,42 +177,12 @@ def apply_scope(scope: Scope, connection: Connection | Work) -> None:
         connection.execute(_SET_SCOPE, values)
 
 
-def _postgres_work(borrowed: Any, info: dict[str, Any]) -> Generator[Work, None, Work]:
-    wire = Wire(borrowed.driver_connection, borrowed.info.setdefault("tidings_prepared", {}))
-    work = Work(PostgresLink(wire), info)
-    try:
-        apply_scope(info["scope"], work)
-        yield work
-        if wire.simple(b"COMMIT") != b"COMMIT":
-            raise psycopg.errors.InFailedSqlTransaction("a statement had failed: nothing was committed")
-    except BaseException as error:
-        _undo(wire)
-        if isinstance(error, psycopg.Error):
-            raise wrapped(error, "COMMIT", psycopg.Error, lost=wire.broken) from error
-        raise
-    return work
-
-
-def _undo(wire: Wire) -> None:
-    if not (wire.broken or wire.idle):
-        with suppress(psycopg.Error):
-            wire.simple(b"ROLLBACK")
-
-
-def _sqlite_work(borrowed: Any, info: dict[str, Any], begin: str) -> Generator[Work, None, Work]:
-    connection: sqlite3.Connection = borrowed.driver_connection
-    work = Work(SqliteLink(connection, partial(_check, info)), info)
-    try:
-        connection.execute(begin)
-        yield work
-        connection.execute("COMMIT")
-    except BaseException as error:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        if isinstance(error, sqlite3.Error):
-            raise wrapped(error, "COMMIT", sqlite3.Error) from error
-        raise
-    return work
+def _give_back(borrowed: Any) -> None:
+    """To the pool, unless the connection is dead or somewhere in the middle of a conversation."""
+    connection = borrowed.driver_connection
+    if isinstance(connection, psycopg.Connection) and Wire(connection, {}).broken:
+        borrowed.invalidate()
+    borrowed.close()
 
 
 def _postgres_engine(url: str, pool_size: int) -> Engine:
@@ -215,8 +190,10 @@ def _postgres_engine(url: str, pool_size: int) -> Engine:
         make_url(url).set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
         max_overflow=4,
+        pool_reset_on_return=None,  # whoever opens a transaction ends it; the pool would ask each time
         pool_recycle=1800,
-        connect_args={"options": "-c timezone=UTC", "connect_timeout": 5},
+        # psycopg would drop all prepared statements of a connection, also ours, with each rollback.
+        connect_args={"options": "-c timezone=UTC", "connect_timeout": 5, "prepare_threshold": None},
     )
     event.listen(engine, "checkin", _note_use)
     event.listen(engine, "checkout", partial(_ping_if_idle, engine.dialect))
@@ -250,7 +227,10 @@ def _sqlite_engine(url: str, pool_size: int) -> Engine:
 
 def _configure_sqlite(dbapi_connection: Any, _record: Any) -> None:
     dbapi_connection.isolation_level = None  # we say BEGIN ourselves
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
+    for pragma in (
+        *("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"),
+        "secure_delete=ON",  # what is removed is overwritten
+    ):
         dbapi_connection.execute(f"PRAGMA {pragma}")
 
 

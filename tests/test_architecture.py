@@ -41,6 +41,7 @@ CORE_ORDER = (
     "greetings",
     "retention",
     "erasures",
+    "exports",
     "sweeps",
 )
 PLUMBING = {

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from app import rows
 from app.clock import Clock
+from app.db import Transaction
 from app.errors import NotFoundError, refuse
 from app.ids import new_id
 from app.models import Recipient
@@ -48,7 +49,7 @@ class Person:
     attributes: Mapping[str, Any] | None = None
 
 
-def load(session: Session, tenant_id: str, user_ids: Iterable[str]) -> dict[str, Person]:
+def load(session: Transaction, tenant_id: str, user_ids: Iterable[str]) -> dict[str, Person]:
     """These people by user id, in one query; who is not known is absent."""
     found = rows.of_people(session, Recipient, ("user_id", *_OPTIONAL), tenant_id, user_ids)
     return {row.user_id: Person(*row) for row in found}
@@ -56,11 +57,16 @@ def load(session: Session, tenant_id: str, user_ids: Iterable[str]) -> dict[str,
 
 def get(session: Session, tenant_id: str, user_id: str) -> Recipient:
     """One person's record. Raises NotFoundError."""
-    query = select(Recipient).where(Recipient.tenant_id == tenant_id, Recipient.user_id == user_id)
-    found = session.scalars(query.execution_options(populate_existing=True)).one_or_none()
+    found = find(session, tenant_id, user_id)
     if found is None:
         raise NotFoundError("There is no recipient with this user id.")
     return found
+
+
+def find(session: Session, tenant_id: str, user_id: str) -> Recipient | None:
+    """One person's record, if there is any."""
+    query = select(Recipient).where(Recipient.tenant_id == tenant_id, Recipient.user_id == user_id)
+    return session.scalars(query.execution_options(populate_existing=True)).one_or_none()
 
 
 def search(session: Session, tenant_id: str, cursor: Cursor) -> Page[Recipient]:
@@ -82,7 +88,7 @@ def remove(session: Session, tenant_id: str, user_id: str) -> None:
         raise NotFoundError("There is no recipient with this user id.")
 
 
-def upsert(session: Session, clock: Clock, tenant_id: str, people: Sequence[Mapping[str, Any]]) -> None:
+def upsert(session: Transaction, clock: Clock, tenant_id: str, people: Sequence[Mapping[str, Any]]) -> None:
     """Save people who came with an event: absent fields stay as they are, null clears, attributes are replaced whole.
 
     Keys: user_id, name, email, phone, locale, time_zone, attributes. A person named twice is merged, later over
@@ -197,7 +203,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
 _API_NAMES = {"user_id": "userId", "time_zone": "timeZone"}
 
 
-def _write(session: Session, clock: Clock, tenant_id: str, people: Sequence[Mapping[str, Any]]) -> None:
+def _write(session: Transaction, clock: Clock, tenant_id: str, people: Sequence[Mapping[str, Any]]) -> None:
     """Insert who is new, then set on everybody the fields that were given and differ: two statements for any number."""
     if not people:
         return

@@ -10,7 +10,7 @@ from sqlalchemy import delete, text
 from sqlalchemy.orm import Session
 
 from app import rows
-from app.core import backlog, pipeline, retention
+from app.core import backlog, dedupes, erasures, pipeline, retention
 from app.core.deliveries import claims, event_claims, send
 from app.core.outbox import Job, Lane
 from app.core.runtime import Runtime
@@ -25,7 +25,7 @@ MOST_LOSSES = 2  # the second time its worker is lost a delivery has failed
 _OWN_SECONDS = 10.0  # of work that the sweeper does itself in one round
 _LOCK_SPACE = 0x7469_6469  # "tidi", so that our advisory locks meet no one else's
 _HOUSE_SECONDS = 0.5  # of keeping house in one round, in batches
-_KINDS = ("leases", "rings", "prune", "backlog", "retention")
+_KINDS = ("leases", "rings", "prune", "backlog", "retention", "erasures")
 
 # The first loss makes a delivery a suspect, which is tried on its own; the second is its end.
 _TAKE_BACK = """
@@ -110,6 +110,9 @@ def _sweep_kind(runtime: Runtime, kind: str) -> None:
     if kind == "rings":
         ring_for_due(runtime)
         return
+    if kind == "erasures":
+        _go_on_erasing(runtime)
+        return
     if kind == "retention":
         _keep_house(runtime, kind)
         return
@@ -132,6 +135,18 @@ def _keep_house(runtime: Runtime, kind: str) -> None:
         with runtime.db.transaction(system(Purpose.SWEEP)) as session:
             if not _only_one(session, kind) or not retention.prune(session, runtime.settings, runtime.clock.now()):
                 return
+
+
+def _go_on_erasing(runtime: Runtime) -> None:
+    """What no request had the time for, or what had to wait for something on the wire."""
+    with runtime.db.transaction(system(Purpose.SWEEP), read_only=True) as session:
+        waiting = erasures.unfinished(session)
+    end = time.monotonic() + _HOUSE_SECONDS
+    for tenant_id, erasure_id in waiting:
+        try:
+            erasures.proceed(runtime, tenant_id, erasure_id, end)
+        except Exception:  # one that fails keeps back no other
+            log.exception("sweep_failed", kind="erasures", erasure=erasure_id)
 
 
 def _only_one(session: Session, kind: str) -> bool:
@@ -170,6 +185,7 @@ def _take_back(session: Session, now: datetime, *, everything: bool = False) -> 
 
 def _prune(session: Session, now: datetime) -> None:
     session.execute(delete(IdempotencyKey).where(IdempotencyKey.expires_at < now - timedelta(minutes=1)))
+    dedupes.prune(session, now)
 
 
 def _measure(session: Session, runtime: Runtime, now: datetime) -> None:

@@ -15,6 +15,7 @@ from app.errors import ConflictError, NotFoundError
 from app.models import Delivery
 from providers.contract import DeliveryStatus
 
+ERASED = "erased"  # the reason of a delivery whose person was removed: there is nobody left to send it to
 AGAIN = frozenset(MOVES[DeliveryStatus.PENDING] - {DeliveryStatus.SENDING}) | {DeliveryStatus.PENDING}
 
 
@@ -54,11 +55,15 @@ def _move(
 ) -> str:
     mine = (Delivery.tenant_id == tenant_id, Delivery.id == delivery_id)
     moved = session.execute(
-        update(Delivery).where(*mine, Delivery.status.in_(origins)).values(values).returning(Delivery.lane)
+        update(Delivery)
+        .where(*mine, Delivery.status.in_(origins), Delivery.reason.is_distinct_from(ERASED))
+        .values(values)
+        .returning(Delivery.lane)
     ).scalar()
     if moved is None:
-        status = session.execute(select(Delivery.status).where(*mine)).scalar()
-        if status is None:
+        found = session.execute(select(Delivery.status, Delivery.reason).where(*mine)).one_or_none()
+        if found is None:
             raise NotFoundError("There is no such delivery.")
+        status = "erased" if found.reason == ERASED else found.status
         raise ConflictError(f"A delivery that is {status} cannot {what}.", code="wrong_status")
     return moved

@@ -197,8 +197,12 @@ class ApiBlueprint(Blueprint):  # type: ignore[misc]
         """Dump what the view returns by a schema."""
         return cast(Callable[[View], View], super().response(status, schema, **options))
 
+    def alt_response(self, status: int, **options: Any) -> Callable[[View], View]:
+        """Document another answer, which the view makes itself."""
+        return cast(Callable[[View], View], super().alt_response(status, **options))
+
     def creates(
-        self, status: int, schema: type[Any], *, in_transaction: bool = True
+        self, status: int, schema: type[Any], *, in_transaction: bool = True, light: bool = False
     ) -> Callable[[Callable[..., Any]], Callable[..., Response]]:
         """For a POST that creates: as `response(status, schema)`, and an Idempotency-Key makes it happen once.
 
@@ -218,7 +222,7 @@ class ApiBlueprint(Blueprint):  # type: ignore[misc]
                     return dumper.dump(view(*session, *args, **kwargs))
 
                 asked = once.asked(caller(), request)
-                answer, replayed = once.do(runtime(), caller(), asked, work, status, secrets, in_transaction)
+                answer, replayed = once.do(runtime(), caller(), asked, work, status, secrets, in_transaction, light)
                 response = jsonify(answer)
                 response.status_code = status
                 if replayed:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response
+from flask import Response, jsonify
 from marshmallow import fields
 from werkzeug.routing import BaseConverter
 
-from app.core import recipients
+from app.core import erasures, exports, recipients
 from app.entrypoints.api.common import ApiBlueprint, caller, deleted, runtime, transaction
+from app.entrypoints.api.erasures import ErasureOut
 from app.entrypoints.api.schemas import ApiSchema, JsonObject, PageQuery, Time, cursor, page_of, text
+from app.errors import NotFoundError
 from app.models import Recipient
 from app.paging import Page
 
 blp = ApiBlueprint(
     "recipients", __name__, url_prefix="/api/recipients", scope="recipients", description="The people who are told."
 )
+
+ERASE_SECONDS = 5.0  # then the answer says that the sweeps go on
 
 
 class UserIdConverter(BaseConverter):
@@ -51,6 +55,28 @@ class RecipientOut(ApiSchema):
     updated_at = Time(required=True)
 
 
+class ExportOut(ApiSchema):
+    """Everything about a person."""
+
+    user_id = fields.String(required=True)
+    exported_at = Time(required=True)
+    profile = fields.List(JsonObject(), required=True)
+    preferences = fields.List(JsonObject(), required=True)
+    topics = fields.List(JsonObject(), required=True)
+    notifications = fields.List(JsonObject(), required=True)
+    deliveries = fields.List(JsonObject(), required=True)
+    events = fields.List(JsonObject(), required=True)
+
+
+class DeleteQuery(ApiSchema):
+    """How much is to go."""
+
+    erase = fields.Boolean(
+        load_default=False,
+        metadata={"description": "true: everything about the person goes, and the answer is a receipt."},
+    )
+
+
 @blp.route("")
 @blp.arguments(PageQuery, location="query")
 @blp.response(200, page_of(RecipientOut))
@@ -78,10 +104,36 @@ def get_recipient(user_id: str) -> Recipient:
         return recipients.get(session, caller().tenant_id, user_id)
 
 
+@blp.route("/<user_id:user_id>/export")
+@blp.response(200, ExportOut, description="Everything about the person, as a file.")
+def export_recipient(user_id: str) -> Any:
+    """Read everything that is stored about a person: profile, preferences, topics, notifications, deliveries, events.
+
+    Where there is a person whose user id ends in `/export`, this reads that person.
+    """
+    with transaction(read_only=True) as session:
+        named = recipients.find(session, caller().tenant_id, f"{user_id}/export")
+        if named is not None:
+            return jsonify(RecipientOut().dump(named))
+        if not exports.knows(session, caller().tenant_id, user_id):
+            raise NotFoundError("Nothing is stored about this person.")
+    answer = Response(exports.export(runtime(), caller().tenant_id, user_id), mimetype="application/json")
+    answer.headers["Content-Disposition"] = "attachment"
+    return answer
+
+
 @blp.route("/<user_id:user_id>", methods=["DELETE"])
+@blp.arguments(DeleteQuery, location="query")
 @blp.response(204)
-def delete_recipient(user_id: str) -> Response:
-    """Forget a person. What was sent to them stays on record."""
+@blp.alt_response(200, schema=ErasureOut, description="With erase: the receipt.")
+@blp.alt_response(202, schema=ErasureOut, description="With erase: the receipt of a removal that goes on.")
+def delete_recipient(query: dict[str, Any], user_id: str) -> Response:
+    """Forget a person. What was sent to them stays on record; with `?erase=true` they are removed everywhere."""
+    if query["erase"]:
+        receipt = erasures.erase(runtime(), caller().tenant_id, user_id, seconds=ERASE_SECONDS)
+        answer = jsonify(ErasureOut().dump(receipt))
+        answer.status_code = 200 if receipt.finished_at else 202
+        return answer
     with transaction() as session:
         recipients.remove(session, caller().tenant_id, user_id)
     return deleted()

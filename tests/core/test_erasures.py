@@ -1,0 +1,316 @@
+"""A person is removed everywhere, and a receipt says so."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from app.config import Settings
+from app.core import erasures, recipients, sweeps, topics
+from app.core.deliveries import claims, event_claims, outcome, pages, repair
+from app.core.erasures import steps
+from app.core.erasures.redaction import cleaned, words_of
+from app.core.outbox import Lane
+from app.core.pipeline import DirectSend, EventInput, plan_events, send_direct
+from app.core.runtime import Runtime
+from app.db import Purpose, system, tenant
+from app.errors import ConflictError
+from app.models import (
+    Base,
+    Delivery,
+    Erasure,
+    Event,
+    InAppNotification,
+    Recipient,
+)
+from providers.contract import Accepted, Channel, DeliveryStatus
+from tests.core.helpers import ORDER, accept, drain, post_direct, rows_of
+
+MARKS = {
+    "user_id": "marked-user-7731",
+    "name": "Zebulon Markworth",
+    "email": "zebulon.markworth@example.com",
+    "phone": "+4915177317731",
+    "attributes": {"badge": "MARK-BADGE-7731"},
+}
+USER = str(MARKS["user_id"])
+TEXTS = (USER, "Zebulon", "zebulon.markworth", "+4915177317731", "MARK-BADGE-7731", "Marked words")
+BOB = {"user_id": "bob", "email": "bob@example.com"}
+
+
+@pytest.fixture
+def make_settings() -> Callable[..., Settings]:
+    """A mail server that refuses the connection: mail waits for its next try."""
+    return lambda **values: Settings(email_host="127.0.0.1", email_port=1, **values)
+
+
+def erase(runtime: Runtime, tenant_id: str, user_id: str = USER, seconds: float = 60) -> Erasure:
+    return erasures.erase(runtime, tenant_id, user_id, seconds=seconds)
+
+
+def plan_all(runtime: Runtime) -> None:
+    for lane in Lane:
+        while plan_events(runtime, lane):
+            pass
+
+
+def told(runtime: Runtime, tenant_id: str) -> set[str]:
+    """The people who have a delivery."""
+    return {row.user_id for row in rows_of(runtime, tenant_id, Delivery) if row.user_id}
+
+
+def live_a_little(runtime: Runtime, tenant_id: str) -> dict[str, str]:
+    """The marked person has everything that a person can have. Returns the ids of events."""
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        topics.add(session, runtime.clock, tenant_id, "news", [USER, "bob"])
+        recipients.upsert(session, runtime.clock, tenant_id, [MARKS, BOB])
+    data = ORDER | {"note": "Marked words", "who": MARKS["name"], "mail": MARKS["email"]}
+    alone, shared, listed, mentioned = accept(
+        runtime,
+        tenant_id,
+        EventInput("order.created", data, (USER,)),
+        EventInput("order.created", ORDER | {"by": str(MARKS["email"]).upper(), "tel": MARKS["phone"]}, (USER, "bob")),
+        EventInput("order.created", ORDER, topics=("news",)),
+        EventInput("order.created", ORDER | {"cc": [MARKS["email"], "x@example.com"]}, ("bob",)),
+    )
+    plan_all(runtime)
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        content = {"subject": "Marked words", "text": f"Dear {MARKS['name']}"}
+        for message in (
+            DirectSend(Channel.EMAIL, (str(MARKS["email"]),), content),
+            DirectSend(Channel.EMAIL, (str(MARKS["email"]),), content, user_id=USER),
+            DirectSend(Channel.SMS, (str(MARKS["phone"]),), {"text": "Marked words"}),
+            DirectSend(Channel.IN_APP, (USER,), {"title": "Marked words", "text": "Zebulon!"}),
+        ):
+            send_direct(session, runtime, tenant_id, message)
+    drain(runtime)
+    return {"alone": alone, "shared": shared, "listed": listed, "mentioned": mentioned}
+
+
+def dump(runtime: Runtime) -> str:
+    """Every row of every table as text."""
+    found = []
+    with runtime.db.transaction(system(Purpose.MIGRATE)) as session:
+        for table in Base.metadata.sorted_tables:
+            found += [f"{table.name} {tuple(row)}" for row in session.execute(select(table))]
+    return "\n".join(found)
+
+
+def test_after_an_erasure_no_table_holds_anything_of_the_person(runtime: Runtime, tenant_id: str) -> None:
+    # given a person who has everything
+    made = live_a_little(runtime, tenant_id)
+    before = dump(runtime)
+    assert all(mark in before for mark in TEXTS)
+    # when they are erased
+    receipt = erase(runtime, tenant_id)
+    # then nothing is left of them in any table
+    after = dump(runtime)
+    assert [line for line in after.split("\n") if any(mark.lower() in line.lower() for mark in TEXTS)] == []
+    # and the receipt says how much there was
+    assert receipt.finished_at is not None
+    assert receipt.progress is None
+    assert receipt.counts.keys() >= {"recipients", "topic_recipients", "event_logs", "notification_logs"}
+    # and others have what they had
+    (bob,) = rows_of(runtime, tenant_id, Recipient)
+    assert bob.email == "bob@example.com"
+    events = {event.id: event for event in rows_of(runtime, tenant_id, Event)}
+    assert (events[made["alone"]].user_ids, events[made["alone"]].data) == ([], {})
+    assert events[made["shared"]].user_ids == ["bob"]
+    assert events[made["shared"]].data == ORDER | {"by": "[erased]", "tel": "[erased]"}
+    assert events[made["listed"]].data == ORDER
+    assert events[made["mentioned"]].data == ORDER | {"cc": ["x@example.com"]}
+    assert len(rows_of(runtime, tenant_id, InAppNotification, user_id="bob")) == 3
+    # and what was counted is counted still
+    assert len(rows_of(runtime, tenant_id, Delivery, event_id=made["alone"])) >= 3
+
+
+class TestFile:
+    @pytest.fixture
+    def shape(self) -> str:
+        return "embedded"
+
+    def test_the_file_of_sqlite_holds_nothing_of_the_person(self, runtime: Runtime, tenant_id: str) -> None:
+        live_a_little(runtime, tenant_id)
+        erase(runtime, tenant_id)
+        for path in Path(runtime.db.url.database or "").parent.glob("tidings.db*"):
+            held = path.read_bytes().lower()
+            assert [mark for mark in TEXTS if mark.lower().encode() in held] == [], path.name
+
+
+def test_an_unknown_person_gets_a_receipt_of_nothing(runtime: Runtime, tenant_id: str) -> None:
+    receipt = erase(runtime, tenant_id, "nobody")
+    assert receipt.finished_at is not None
+    assert receipt.counts == {}
+
+
+def test_a_receipt_is_found_by_the_person_and_does_not_name_them(runtime: Runtime, tenant_id: str) -> None:
+    receipt = erase(runtime, tenant_id)
+    erase(runtime, tenant_id, "somebody else")
+    with runtime.db.transaction(tenant(tenant_id), read_only=True) as session:
+        found = erasures.search(session, runtime, tenant_id, erasures.Cursor(), user_id=USER)
+        assert [item.id for item in found.items] == [receipt.id]
+        assert len(erasures.search(session, runtime, tenant_id, erasures.Cursor(), user_id=None).items) == 2
+
+
+def test_what_waits_is_called_off_and_never_sent(runtime: Runtime, tenant_id: str) -> None:
+    # given a delivery that waits
+    post_direct(runtime, tenant_id, Channel.IN_APP, USER, title="t", text="Marked words")
+    # when the person is erased, and workers go on
+    erase(runtime, tenant_id)
+    drain(runtime)
+    # then it was not sent
+    (found,) = rows_of(runtime, tenant_id, Delivery)
+    assert (found.status, found.reason, found.address, found.user_id) == ("canceled", "erased", "", None)
+    assert rows_of(runtime, tenant_id, InAppNotification) == []
+    # and nobody can try it again
+    with pytest.raises(ConflictError), runtime.db.transaction(tenant(tenant_id)) as session:
+        repair.retry(session, runtime, tenant_id, found.id)
+
+
+def test_what_is_on_the_wire_is_waited_for_and_brings_nothing_back(runtime: Runtime, tenant_id: str) -> None:
+    # given a delivery that a worker is sending
+    delivery_id = post_direct(runtime, tenant_id, Channel.EMAIL, str(MARKS["email"]), subject="s", text="Marked words")
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        recipients.upsert(session, runtime.clock, tenant_id, [MARKS])
+        (claim,) = claims.claim_these(session, tenant_id, [delivery_id], runtime.clock.now(), 60)
+    # when the person is erased meanwhile
+    receipt = erase(runtime, tenant_id)
+    assert receipt.finished_at is None
+    assert rows_of(runtime, tenant_id, Recipient) == []
+    # and the worker is through
+    record(runtime, tenant_id, claim, refused={str(MARKS["email"]): "no such user"})
+    sweeps.sweep(runtime)
+    # then the sweep has finished it
+    (done,) = rows_of(runtime, tenant_id, Erasure)
+    assert done.finished_at is not None
+    (found,) = rows_of(runtime, tenant_id, Delivery)
+    assert (found.status, found.address, found.error) == ("sent", "", None)
+    assert "markworth" not in dump(runtime)
+
+
+def record(runtime: Runtime, tenant_id: str, claim: claims.Claim, **accepted: Any) -> None:
+    tried = outcome.Tried(claim, "smtp", Accepted(status=DeliveryStatus.SENT, **accepted))
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        outcome.record(session, runtime, tenant_id, [tried], random.Random(1))
+
+
+def test_a_result_that_comes_after_the_lease_was_lost_brings_nothing_back(runtime: Runtime, tenant_id: str) -> None:
+    # given a worker that was taken for dead
+    delivery_id = post_direct(runtime, tenant_id, Channel.EMAIL, str(MARKS["email"]), subject="s", text="t")
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        recipients.upsert(session, runtime.clock, tenant_id, [MARKS])
+        (claim,) = claims.claim_these(session, tenant_id, [delivery_id], runtime.clock.now(), -60)
+    sweeps.sweep(runtime)
+    # when the person is erased, and then its result comes
+    assert erase(runtime, tenant_id).finished_at is not None
+    record(runtime, tenant_id, claim, refused={str(MARKS["email"]): "no such user"})
+    # then it changes nothing
+    (found,) = rows_of(runtime, tenant_id, Delivery)
+    assert (found.status, found.error) == ("canceled", None)
+    assert "markworth" not in dump(runtime)
+
+
+def test_an_event_that_was_not_planned_yet_goes_to_the_others(runtime: Runtime, tenant_id: str) -> None:
+    # given events that wait for planning, one of them for nobody else
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        recipients.upsert(session, runtime.clock, tenant_id, [MARKS, BOB])
+    accept(
+        runtime,
+        tenant_id,
+        EventInput("order.created", ORDER, (USER, "bob")),
+        EventInput("order.created", ORDER, (USER,)),
+    )
+    # when the person is erased before
+    erase(runtime, tenant_id)
+    plan_all(runtime)
+    drain(runtime)
+    # then only the others are told
+    assert told(runtime, tenant_id) == {"bob"}
+    assert [event.status for event in rows_of(runtime, tenant_id, Event)] == ["planned", "planned"]
+
+
+def test_a_page_that_is_being_planned_is_not_written(runtime: Runtime, tenant_id: str) -> None:
+    # given an event for three people and a list, one of which is the person, in the hands of a planner
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        topics.add(session, runtime.clock, tenant_id, "news", [USER, "bob"])
+    accept(
+        runtime,
+        tenant_id,
+        EventInput("order.created", ORDER, (USER, "ada", "carl")),
+        EventInput("order.created", ORDER, topics=("news",)),
+    )
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        claimed = event_claims.claim(session, Lane.NORMAL, tenant_id, runtime.clock.now())
+    # when the person is erased
+    erase(runtime, tenant_id)
+    # then what that planner writes is not taken
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        pages.plan_page(session, runtime, tenant_id, claimed)
+    assert rows_of(runtime, tenant_id, Delivery) == []
+    # and the next one goes on without the person
+    plan_all(runtime)
+    assert told(runtime, tenant_id) == {"ada", "carl", "bob"}
+
+
+def test_nobody_is_passed_over_when_a_person_leaves_a_list_that_is_half_planned(
+    runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given an event of which the first two of four were planned
+    monkeypatch.setattr(pages, "PAGE", 2)
+    accept(runtime, tenant_id, EventInput("order.created", ORDER, (USER, "ada", "bob", "carl")))
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        claimed = event_claims.claim(session, Lane.NORMAL, tenant_id, runtime.clock.now())
+        pages.plan_page(session, runtime, tenant_id, claimed)
+    sweeps.release_all_leases(runtime)
+    # when the first is erased, and planning goes on
+    erase(runtime, tenant_id)
+    plan_all(runtime)
+    # then everybody else was told
+    assert told(runtime, tenant_id) == {"ada", "bob", "carl"}
+
+
+def test_after_a_crash_a_repeat_finishes_it_with_the_same_receipt(
+    runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given an erasure that broke off
+    monkeypatch.setattr(steps, "BATCH", 1)
+    live_a_little(runtime, tenant_id)
+    begun = erase(runtime, tenant_id, seconds=0)
+    assert begun.finished_at is None
+    assert USER not in str(begun.progress)
+    # when it is asked for again
+    again = erase(runtime, tenant_id)
+    # then it is done, also what the profile had told before it went
+    assert (again.id, again.finished_at is not None) == (begun.id, True)
+    assert not any(mark.lower() in dump(runtime).lower() for mark in TEXTS)
+
+
+def test_the_sweep_goes_on_with_what_a_request_left(runtime: Runtime, tenant_id: str) -> None:
+    live_a_little(runtime, tenant_id)
+    erase(runtime, tenant_id, seconds=0)
+    while rows_of(runtime, tenant_id, Erasure)[0].finished_at is None:
+        sweeps.sweep(runtime)
+    assert not any(mark.lower() in dump(runtime).lower() for mark in TEXTS)
+
+
+def test_a_person_may_come_again(runtime: Runtime, tenant_id: str) -> None:
+    live_a_little(runtime, tenant_id)
+    erase(runtime, tenant_id)
+    live_a_little(runtime, tenant_id)
+    assert len(rows_of(runtime, tenant_id, InAppNotification, user_id=USER)) == 4
+    erase(runtime, tenant_id)
+    assert len(rows_of(runtime, tenant_id, Erasure)) == 2
+
+
+def test_a_short_user_id_is_not_looked_for_in_texts() -> None:
+    assert words_of("5", "five@example.com", None) == ("five@example.com",)
+    assert cleaned({"a": "item 5", "b": ["x", "Five@Example.com"]}, words_of("5", "five@example.com")) == {
+        "a": "item 5",
+        "b": ["x"],
+    }
+    assert cleaned("to five@example.com!", ("five@example.com",)) == "to [erased]!"
