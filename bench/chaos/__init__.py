@@ -11,8 +11,11 @@
     clients.py      what is posted, and what must come of it
     faults.py       what is broken, when, and for how long
     history.py      what the database says afterwards
+    evidence.py     what processes and receivers noted
+    expected.py     what must have come of what was posted
     verdict.py      ledger and database compared
     report.py       the table
+    story.py        what befell a delivery that something is wrong with
 
 The product knows nothing of it: chaos comes in through entry modules of its own and through the servers around it.
 """

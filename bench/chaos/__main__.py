@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 
 from bench import stats
-from bench.chaos import evidence, expected, faults, history, poison, report, sabotage, verdict
+from bench.chaos import evidence, expected, faults, history, poison, report, sabotage, story, verdict
 from bench.chaos.clients import Clients, Posts, prepare
 from bench.chaos.world import World
 
@@ -76,13 +76,14 @@ def run(plan: Plan, seed: int, planted: str = "none", keep: str | None = None) -
         clients.stop(plan.patience)
         _wait_for_quiet(world, breaking, ended + plan.patience)
         print(f"quiet {time.monotonic() - ended:.0f} s after the last fault\n", flush=True)
-        if keep:
-            world.keep(Path(keep))
         found = history.read(world.admin_url)
         seen = evidence.collect(world.folder, breaking.done)
         planning = expected.compare(posts.made, found)
         judged = verdict.judge(planning, found, seen)
         report.show(breaking.done, planning, found, seen, judged)
+        if keep:
+            world.keep(Path(keep))
+            story.write(Path(keep) / "stories", judged, breaking.done, found, seen)
         return judged
 
 

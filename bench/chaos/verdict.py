@@ -29,7 +29,7 @@ from bench.chaos.worker import LEAST_LEASE_SECONDS
 
 UNWRITTEN_SECONDS = FLUSH_SECONDS + 0.45  # a flush, and a commit on a machine whose cores are all busy
 _AFTER_OUTAGE_SECONDS = 3.0  # the recorder's longest pause, and a connection
-_FINAL = frozenset(MOVES) - {"pending", "sending"}
+FINAL = frozenset(MOVES) - {"pending", "sending"}
 
 
 @dataclass
@@ -62,7 +62,7 @@ def judge(planning: Planning, found: Found, evidence: Evidence) -> Verdict:
 
 def _unfinished(found: Found) -> Iterator[str]:
     left = Counter(
-        (row.channel, row.status, row.turn, row.losses) for row in found.deliveries.values() if row.status not in _FINAL
+        (row.channel, row.status, row.turn, row.losses) for row in found.deliveries.values() if row.status not in FINAL
     )
     for (channel, status, turn, losses), count in left.items():
         yield f"{count} of {channel} are {status}, turn {turn}, losses {losses}"
@@ -70,7 +70,7 @@ def _unfinished(found: Found) -> Iterator[str]:
 
 def _lost(found: Found, evidence: Evidence) -> Iterator[str]:
     for row in found.deliveries.values():
-        if row.status not in _FINAL:
+        if row.status not in FINAL:
             continue  # has a line of its own
         if fault := wrong_end(row):
             yield fault
@@ -148,9 +148,17 @@ def _at_once(found: Found, evidence: Evidence) -> Iterator[str]:
                 yield f"{delivery_id}: attempt {attempt} was made by {[one.pid for one in made]}"
         ordered = sorted(tries, key=lambda one: one.began_at)
         for first, second in pairwise(ordered):
-            until = evidence.until(first)
+            until = _until(first, found, evidence)
             if (until is None or until > second.began_at) and not _lease_was_over(found, first, second):
                 yield f"{delivery_id}: attempts {first.attempt} and {second.attempt} ran at the same time"
+
+
+def _until(one: Try, found: Found, evidence: Evidence) -> float | None:
+    """When a try was over; None: never. One that was drawn after its batch's deadline was given back unbegun."""
+    if (until := evidence.until(one)) is not None:
+        return until
+    attempt = found.attempts[one.id].get(one.attempt)
+    return attempt.finished_at if attempt and attempt.outcome == "returned" else None
 
 
 def _lease_was_over(found: Found, first: Try, second: Try) -> bool:
@@ -167,7 +175,7 @@ def _unrecorded(found: Found, evidence: Evidence) -> Iterator[str]:
         if numbers != set(range(1, row.attempt + 1)):
             yield f"{row.id}: attempts {sorted(numbers)} of {row.attempt}"
         for number, attempt in found.attempts.get(row.id, {}).items():
-            if attempt.outcome is None and row.status in _FINAL and not _overtaken(row, found):
+            if attempt.outcome is None and row.status in FINAL and not _overtaken(row, found):
                 yield f"{row.id}: attempt {number} was never completed"
     for delivery_id, taken in evidence.acceptances.items():
         for one in taken:
