@@ -40,6 +40,7 @@ class Purpose(StrEnum):
     CLAIM = "claim"
     SWEEP = "sweep"
     MIGRATE = "migrate"
+    ADMIT = "admit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,12 @@ class Database:
             yield
         finally:
             self._write_lock.release()
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every connection that may be opened is in use."""
+        pool = self.engine.pool
+        return isinstance(pool, QueuePool) and pool.checkedout() >= self._most_connections
 
     def ping(self) -> None:
         """Raises if the database does not answer."""

@@ -71,6 +71,23 @@ def insert(session: Transaction, model: type[TenantOwned], rows: Sequence[Mappin
     return inserted
 
 
+def put(session: Transaction, model: type[TenantOwned], rows: Sequence[Mapping[str, Any]]) -> None:
+    """As `insert`, for who need not know which were there already: no round trip of its own where that can be saved."""
+    if not rows:
+        return
+    statement = _insert_statement(model.__table__, tuple(rows[0]), is_postgres(session), answering=False)
+    for chunk in _chunks(rows):
+        defer(session, statement, {"rows": chunk})
+
+
+def defer(session: Transaction, statement: TextClause, values: Mapping[str, Any]) -> None:
+    """Run a statement whose answer nobody needs; without the ORM in one round trip with the next one or the commit."""
+    if isinstance(session, Work):
+        session.defer(statement, values)
+    else:
+        session.execute(statement, values)
+
+
 def _chunks(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """The rows as JSON arrays of bounded size: PostgreSQL takes no parameter above 1 GB. What is absent is NULL."""
     size = 0
@@ -86,12 +103,12 @@ def _chunks(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 
 @lru_cache(maxsize=256)
-def _insert_statement(table: Table, names: tuple[str, ...], postgres: bool) -> TextClause:
+def _insert_statement(table: Table, names: tuple[str, ...], postgres: bool, *, answering: bool = True) -> TextClause:
     columns = ", ".join(names)
     spec = tuple((name, _type_name(table.c[name].type)) for name in names)
     return text(
         f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {source(spec, postgres)} WHERE true"
-        " ON CONFLICT DO NOTHING RETURNING id"
+        f" ON CONFLICT DO NOTHING{' RETURNING id' if answering else ''}"
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, Protocol, TypeVar
@@ -16,15 +17,16 @@ from weakref import WeakKeyDictionary
 
 import psycopg
 from sqlalchemy import ClauseElement
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound
 
-from app.wire import Wire
+from app.wire import Command, Wire, loaded
 
 T = TypeVar("T")
 L = TypeVar("L", bound="Callable[[Work], None]")
 Names = tuple[str, ...]
-_POSTGRES: Any = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+_POSTGRES: Any = PGDialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 _SQLITE: Any = sqlite.dialect(paramstyle="named")
 _listeners: list[Callable[[Work], None]] = []
 
@@ -96,6 +98,9 @@ class Link(Protocol):
 
     def set_local(self, settings: Mapping[str, str]) -> None: ...
     def run(self, statement: Ready, values: Mapping[str, Any]) -> Rows: ...
+    def defer(self, statement: Ready, values: Mapping[str, Any]) -> None: ...
+    def commit(self) -> None: ...
+    def roll_back(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,16 @@ class Ready:
     text: str
     parameters: Names
     readers: Mapping[str, Callable[[Any], Any]]
+    writers: Mapping[str, Callable[[Any], Any]]
     fixed: Mapping[str, Any]
+
+    def given(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of all parameters, as the driver takes them."""
+        found = {**self.fixed, **values}
+        for name, write in self.writers.items():
+            if name in values:
+                found[name] = write(values[name])
+        return found
 
 
 class Work:
@@ -124,10 +138,20 @@ class Work:
         """Run a statement. Raises what SQLAlchemy raises for the same fault."""
         return self._link.run(ready(statement, self.postgres), values or {})
 
-    def committed(self) -> None:
-        """The transaction has committed: tell those who wait for it."""
+    def defer(self, statement: ClauseElement, values: Mapping[str, Any] | None = None) -> None:
+        """Run a statement whose answer nobody needs: in one round trip with the next one or the commit, which raises
+        what is wrong with it."""
+        self._link.defer(ready(statement, self.postgres), values or {})
+
+    def commit(self) -> None:
+        """End the transaction, and tell those who wait for that."""
+        self._link.commit()
         for listener in _listeners:
             listener(self)
+
+    def roll_back(self) -> None:
+        """Undo everything."""
+        self._link.roll_back()
 
 
 _made: tuple[WeakKeyDictionary[ClauseElement, Ready], WeakKeyDictionary[ClauseElement, Ready]] = (
@@ -154,8 +178,13 @@ def _compiled(statement: ClauseElement, dialect: Any) -> Ready:
         reader = column.type.dialect_impl(dialect).result_processor(dialect, None)
         if reader and dialect.name != "postgresql":  # there each type says itself how it is read
             readers[column.name] = reader
-    fixed = {name: value for name, value in compiled.params.items() if value is not None}
-    return Ready(str(compiled), names, readers, fixed)
+    writers = compiled._bind_processors
+    fixed = {
+        name: writers[name](value) if name in writers else value
+        for name, value in compiled.params.items()
+        if value is not None or not compiled.binds[name].required
+    }
+    return Ready(str(compiled), names, readers, writers, fixed)
 
 
 class SqliteLink:
@@ -163,8 +192,10 @@ class SqliteLink:
 
     postgres = False
 
-    def __init__(self, connection: sqlite3.Connection, check: Callable[[str], None]) -> None:
+    def __init__(self, connection: sqlite3.Connection, check: Callable[[str], None], begin: str) -> None:
+        """Begins the transaction with `begin`."""
         self._connection = connection
+        self._plainly(begin)
         self._check = check
 
     def set_local(self, settings: Mapping[str, str]) -> None:
@@ -174,7 +205,7 @@ class SqliteLink:
         """See Work.execute."""
         self._check(statement.text)
         try:
-            cursor = self._connection.execute(statement.text, {**statement.fixed, **values})
+            cursor = self._connection.execute(statement.text, statement.given(values))
             rows = cursor.fetchall()
         except sqlite3.Error as error:
             raise wrapped(error, statement.text, sqlite3.Error) from error
@@ -186,33 +217,74 @@ class SqliteLink:
             ]
         return Rows(names, rows, cursor.rowcount)
 
+    def defer(self, statement: Ready, values: Mapping[str, Any]) -> None:
+        """See Work.defer."""
+        self.run(statement, values)
+
+    def commit(self) -> None:
+        """End the transaction."""
+        self._plainly("COMMIT")
+
+    def roll_back(self) -> None:
+        """Undo everything."""
+        if self._connection.in_transaction:
+            self._plainly("ROLLBACK")
+
+    def _plainly(self, command: str) -> None:
+        try:
+            self._connection.execute(command)
+        except sqlite3.Error as error:
+            raise wrapped(error, command, sqlite3.Error) from error
+
 
 class PostgresLink:
-    """PostgreSQL by its wire."""
+    """PostgreSQL by its wire. What needs no answer waits for the next round trip."""
 
     postgres = True
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
-        self._begun = False
+        self._waiting: list[Command] = [("BEGIN", ())]
 
     def set_local(self, settings: Mapping[str, str]) -> None:
-        """Give settings a value until the transaction ends; the first time, begin it in the same round trip."""
-        wire, first = self._wire, b"" if self._begun else b"BEGIN;"
-        self._begun = True
-        wire.simple(
-            first + b";".join(b"SET LOCAL %s TO %s" % (n.encode(), wire.quoted(v)) for n, v in settings.items())
-        )
+        """Give settings a value until the transaction ends."""
+        self._waiting.append((_set_local(tuple(settings)), tuple(settings.values())))
 
     def run(self, statement: Ready, values: Mapping[str, Any]) -> Rows:
         """See Work.execute."""
-        given, fixed = [], statement.fixed
-        for name in statement.parameters:
-            given.append(values[name] if name in values else fixed[name])
+        self.defer(statement, values)
+        return Rows(*loaded(self._exchange()[0]))
+
+    def defer(self, statement: Ready, values: Mapping[str, Any]) -> None:
+        """See Work.defer."""
+        given = statement.given(values)
+        self._waiting.append((statement.text, [given[name] for name in statement.parameters]))
+
+    def commit(self) -> None:
+        """End the transaction. Raises if nothing was committed, because a statement had failed."""
+        self._waiting.append(("COMMIT", ()))
+        _, tag = self._exchange()
+        if tag != b"COMMIT":
+            fault = psycopg.errors.InFailedSqlTransaction("a statement had failed: nothing was committed")
+            raise wrapped(fault, "COMMIT", psycopg.Error)
+
+    def roll_back(self) -> None:
+        """Undo everything, as far as the connection still can."""
+        self._waiting = []
+        with suppress(psycopg.Error):
+            self._wire.undo()
+
+    def _exchange(self) -> tuple[Any, bytes]:
+        commands, self._waiting = self._waiting, []
         try:
-            return Rows(*self._wire.run(statement.text, given))
+            return self._wire.exchange(commands)
         except psycopg.Error as error:
-            raise wrapped(error, statement.text, psycopg.Error, lost=self._wire.broken) from error
+            raise wrapped(error, commands[-1][0], psycopg.Error, lost=self._wire.broken) from error
+
+
+@lru_cache(maxsize=8)
+def _set_local(names: Names) -> str:
+    return "SELECT " + ", ".join(f"set_config('{name}', ${at}, true)" for at, name in enumerate(names, 1))
 
 
 def wrapped(error: Exception, statement: str, base: type[Exception], *, lost: bool = False) -> Exception:

@@ -21,6 +21,8 @@ _MINE = select(InAppNotification.id, InAppNotification.user_id, InAppNotificatio
     InAppNotification.tenant_id == bindparam("tenant")
 )
 
+_GONE = text("DELETE FROM notifications WHERE tenant_id = :tenant")
+
 
 def item(runtime: Runtime, user_id: str = "ada", **more: object) -> dict[str, object]:
     about = {"event_id": None, "event_type": None, "type": "info", "message": "", "action_url": None}
@@ -58,6 +60,16 @@ def test_a_refused_statement_is_sqlalchemys_error_and_the_connection_goes_on(run
     assert len(seen(runtime, tenant_id)) == 1
 
 
+def test_what_needs_no_answer_is_run_in_its_turn(runtime: Runtime, tenant_id: str) -> None:
+    with runtime.db.work(tenant(tenant_id)) as work:
+        inbox.add(work, tenant_id, [item(runtime)])
+        assert len(work.execute(_MINE, {"tenant": tenant_id})) == 1
+        work.defer(_GONE, {"tenant": tenant_id})
+        assert not work.execute(_MINE, {"tenant": tenant_id})
+        inbox.add(work, tenant_id, [item(runtime, "bob")])
+    assert [row.user_id for row in seen(runtime, tenant_id)] == ["bob"]
+
+
 def test_a_fault_that_was_passed_over_does_not_count_as_committed(runtime: Runtime, tenant_id: str) -> None:
     """PostgreSQL answers COMMIT with ROLLBACK then; SQLite undoes the one statement only."""
     if runtime.db.is_sqlite:
@@ -65,7 +77,7 @@ def test_a_fault_that_was_passed_over_does_not_count_as_committed(runtime: Runti
     with pytest.raises(DBAPIError), runtime.db.work(tenant(tenant_id)) as work:
         inbox.add(work, tenant_id, [item(runtime)])
         with pytest.raises(IntegrityError):
-            inbox.add(work, tenant_id, [item(runtime) | {"title": None}])
+            rows.insert(work, InAppNotification, [{"tenant_id": tenant_id, **item(runtime), "title": None}])
     assert not seen(runtime, tenant_id)
 
 
@@ -143,9 +155,8 @@ def test_its_rings_are_rung_after_the_commit_and_forgotten_after_a_fault(runtime
     rung: list[tuple[str, str]] = []
 
     class Ear:
-        def ring(self, job: str, lane: str) -> bool:
+        def ring_soon(self, job: str, lane: str) -> None:
             rung.append((job, lane))
-            return True
 
     runtime.db.bell = Ear()
     with pytest.raises(ZeroDivisionError), runtime.db.work(tenant(tenant_id)) as work:

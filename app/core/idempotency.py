@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import delete, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import bindparam, delete, select, update
 
 from app.clock import Clock
+from app.db import Transaction
 from app.errors import ConflictError, RequestError
 from app.ids import new_id
 from app.models import IdempotencyKey
@@ -59,7 +59,7 @@ class Replay:
     answer: Any
 
 
-def begin(session: Session, clock: Clock, asked: Asked, *, hours: int = 24) -> Lease | Replay:
+def begin(session: Transaction, clock: Clock, asked: Asked, *, hours: int = 24) -> Lease | Replay:
     """Take the key, or learn what was answered. The caller commits at once, before the work.
 
     Raises KeyReusedError (another body), or ConflictError while the first request is still in flight.
@@ -79,7 +79,8 @@ def begin(session: Session, clock: Clock, asked: Asked, *, hours: int = 24) -> L
     }
     if insert(session, IdempotencyKey, [row]):
         return lease
-    found = session.execute(select(IdempotencyKey).where(*_same(asked))).scalar_one_or_none()
+    same = {"tenant": asked.tenant_id, "caller": asked.caller_id, "route": asked.route, "key": asked.key}
+    found = session.execute(_SAME, same).one_or_none()
     if found is None:  # it was given back this very moment
         raise _in_flight()
     if found.expires_at > now:
@@ -92,61 +93,73 @@ def begin(session: Session, clock: Clock, asked: Asked, *, hours: int = 24) -> L
     return _take_over(session, found, row)
 
 
-def _take_over(session: Session, found: IdempotencyKey, row: dict[str, Any]) -> Lease:
+def _take_over(session: Transaction, found: Any, row: dict[str, Any]) -> Lease:
     """The first one died, or its answer is too old: ours, unless somebody else was quicker."""
     fresh = {name: row[name] for name in ("body_hash", "lease_until", "created_at", "expires_at")}
-    taken = session.execute(
-        update(IdempotencyKey)
-        .where(
-            IdempotencyKey.tenant_id == found.tenant_id,
-            IdempotencyKey.id == found.id,
-            IdempotencyKey.lease_until == found.lease_until,
-            IdempotencyKey.expires_at == found.expires_at,
-        )
-        .values(status=None, answer=None, **fresh)
-        .execution_options(synchronize_session=False)
-        .returning(IdempotencyKey.id)
-    ).all()
+    seen = {"tenant": row["tenant_id"], "own_id": found.id, "was_until": found.lease_until, "was_over": found.expires_at}
+    taken = session.execute(_TAKE_OVER, {f"new_{name}": value for name, value in fresh.items()} | seen).all()
     if not taken:
         raise _in_flight()
-    return Lease(found.tenant_id, found.id, row["lease_until"])
+    return Lease(row["tenant_id"], found.id, row["lease_until"])
 
 
-def finish(session: Session, lease: Lease, *, status: int, answer: Any) -> None:
+def finish(session: Transaction, lease: Lease, *, status: int, answer: Any) -> None:
     """Store the answer, in the transaction of the work. Raises ConflictError if the lease was lost: roll back."""
-    done = session.execute(
-        update(IdempotencyKey)
-        .where(*_held(lease))
-        .values(status=status, answer=answer)
-        .execution_options(synchronize_session=False)
-        .returning(IdempotencyKey.id)
-    ).all()
+    done = session.execute(_FINISH, _held(lease) | {"new_status": status, "new_answer": answer}).all()
     if not done:
         raise _in_flight()
 
 
-def release(session: Session, lease: Lease) -> None:
+def release(session: Transaction, lease: Lease) -> None:
     """Nothing was done: the key may be used again."""
-    statement = delete(IdempotencyKey).where(*_held(lease)).execution_options(synchronize_session=False)
-    session.execute(statement)
+    session.execute(_RELEASE, _held(lease))
 
 
-def _same(asked: Asked) -> tuple[Any, ...]:
-    return (
-        IdempotencyKey.tenant_id == asked.tenant_id,
-        IdempotencyKey.api_key_id == asked.caller_id,
-        IdempotencyKey.route == asked.route,
-        IdempotencyKey.key == asked.key,
+def _held(lease: Lease) -> dict[str, Any]:
+    return {"tenant": lease.tenant_id, "own_id": lease.id, "until": lease.until}
+
+
+_KEYS: Any = IdempotencyKey.__table__
+_OWN = _KEYS.c.tenant_id == bindparam("tenant")
+_HELD = (
+    _OWN,
+    _KEYS.c.id == bindparam("own_id"),
+    _KEYS.c.lease_until == bindparam("until"),
+    _KEYS.c.status.is_(None),
+)
+_SAME = select(
+    _KEYS.c.id, _KEYS.c.body_hash, _KEYS.c.lease_until, _KEYS.c.expires_at, _KEYS.c.status, _KEYS.c.answer
+).where(
+    _OWN,
+    _KEYS.c.api_key_id == bindparam("caller"),
+    _KEYS.c.route == bindparam("route"),
+    _KEYS.c.key == bindparam("key"),
+)
+_TAKE_OVER = (
+    update(_KEYS)
+    .where(
+        _OWN,
+        _KEYS.c.id == bindparam("own_id"),
+        _KEYS.c.lease_until == bindparam("was_until"),
+        _KEYS.c.expires_at == bindparam("was_over"),
     )
-
-
-def _held(lease: Lease) -> tuple[Any, ...]:
-    return (
-        IdempotencyKey.tenant_id == lease.tenant_id,
-        IdempotencyKey.id == lease.id,
-        IdempotencyKey.lease_until == lease.until,
-        IdempotencyKey.status.is_(None),
+    .values(
+        status=None,
+        answer=None,
+        body_hash=bindparam("new_body_hash"),
+        lease_until=bindparam("new_lease_until"),
+        created_at=bindparam("new_created_at"),
+        expires_at=bindparam("new_expires_at"),
     )
+    .returning(_KEYS.c.id)
+)
+_FINISH = (
+    update(_KEYS)
+    .where(*_HELD)
+    .values(status=bindparam("new_status"), answer=bindparam("new_answer"))
+    .returning(_KEYS.c.id)
+)
+_RELEASE = delete(_KEYS).where(*_HELD)
 
 
 def _in_flight() -> ConflictError:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from app import rows
 from app.clock import Clock
+from app.db import Transaction
 from app.ids import is_id
 from app.models import Delivery, InAppNotification
 from app.paging import Cursor, Page, page
@@ -19,12 +20,12 @@ from app.paging import Cursor, Page, page
 TYPES = ("info", "success", "warning", "error")
 
 
-def add(session: Session, tenant_id: str, items: Sequence[Mapping[str, Any]]) -> None:
+def add(session: Transaction, tenant_id: str, items: Sequence[Mapping[str, Any]]) -> None:
     """Add notifications; those that are there already stay as they are.
 
     Each item: id (its delivery's), user_id, event_id, event_type, type, title, message, action_url, created_at.
     """
-    rows.insert(session, InAppNotification, [{"tenant_id": tenant_id, **item} for item in items])
+    rows.put(session, InAppNotification, [{"tenant_id": tenant_id, **item} for item in items])
 
 
 def search(

@@ -50,7 +50,7 @@ def _follow_up(done: Transaction) -> None:
         tell()
     for job, lane in sorted(done.info.pop("rings", ())):
         if bell := done.info.get("bell"):
-            bell.ring(job, lane)
+            bell.ring_soon(job, lane)
 
 
 @event.listens_for(Session, "after_rollback")

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from flask import Request
-from sqlalchemy.orm import Session
 
 from app.core import idempotency
 from app.core.runtime import Runtime
-from app.db import tenant
+from app.db import Transaction, tenant
 from app.entrypoints.auth import Caller
 from app.errors import InvalidError
 
@@ -44,31 +43,32 @@ def do(
     status: int,
     secrets: frozenset[str],
     in_transaction: bool,
+    light: bool = False,
 ) -> tuple[Any, bool]:
     """Do `work` unless it was done before: (answer, whether it is a replay).
 
     `work` gets a session if `in_transaction`, and returns the answer as JSON. A fault gives the key back.
     """
     if request is None:
-        return _work(runtime, caller, work, in_transaction, None), False
+        return _work(runtime, caller, work, in_transaction, light, None), False
     scope = tenant(caller.tenant_id)
-    with runtime.db.transaction(scope) as session:
+    with runtime.db.work(scope) as session:
         begun = idempotency.begin(session, runtime.clock, request, hours=runtime.settings.idempotency_hours)
     if isinstance(begun, idempotency.Replay):
         return begun.answer, True
 
-    def store(session: Session, answer: dict[str, Any]) -> None:
+    def store(session: Transaction, answer: dict[str, Any]) -> None:
         kept = {name: value for name, value in answer.items() if name not in secrets}
         idempotency.finish(session, begun, status=status, answer=kept)
 
     try:
-        answer = _work(runtime, caller, work, in_transaction, store)
+        answer = _work(runtime, caller, work, in_transaction, light, store)
     except BaseException:
-        with runtime.db.transaction(scope) as session:
+        with runtime.db.work(scope) as session:
             idempotency.release(session, begun)
         raise
     if not in_transaction:  # a fault from here on does not give the key back: the work is done
-        with runtime.db.transaction(scope) as session:
+        with runtime.db.work(scope) as session:
             store(session, answer)
     return answer, False
 
@@ -78,11 +78,13 @@ def _work(
     caller: Caller,
     work: Callable[..., Any],
     in_transaction: bool,
-    store: Callable[[Session, dict[str, Any]], None] | None,
+    light: bool,
+    store: Callable[[Transaction, dict[str, Any]], None] | None,
 ) -> Any:
     if not in_transaction:
         return work()
-    with runtime.db.transaction(caller.scope) as session:
+    begin = runtime.db.work if light else runtime.db.transaction
+    with begin(caller.scope) as session:
         answer = work(session)
         if store:
             store(session, answer)
