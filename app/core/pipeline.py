@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from app import rows
 from app.core import dedupes, preferences, recipients, rules, topics
 from app.core.dedupes import Dedupe
-from app.core.deliveries import claims, content, event_claims, pages, send, turns, witness
+from app.core.deliveries import breakers, claims, content, event_claims, pages, send, turns, witness
 from app.core.deliveries.claims import BATCH
 from app.core.deliveries.content import Batch
 from app.core.deliveries.event_claims import ClaimedEvent
@@ -218,6 +218,7 @@ def plan_events(runtime: Runtime, lane: Lane) -> int:
         waiting = event_claims.tenants(session, lane, now)
         if not waiting:
             return 0
+        breakers.glance(session, runtime)  # so that nothing is claimed for what does not answer
         tenant_id = next((one for one in waiting if one > _served.get(lane, "")), waiting[0])
         _served[lane] = tenant_id
         narrow(session, tenant(tenant_id))

@@ -6,12 +6,11 @@ are open, or its providers' rate is used up. What waits for that waits in its ro
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from uuid import UUID
 
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.core.channels import label
@@ -26,9 +25,9 @@ from providers.contract import Channel, Provider
 
 SUSPECTS_EVERY = 10  # one claim in so many begins with a suspect, so that a busy tenant does not starve them
 _SLOTS = 8  # looked up at a time
+_ANY_TENANT = text("SELECT id FROM tenants ORDER BY random() LIMIT 1")
 _rounds = count(1)
 _served: dict[Lane, Slot] = {}  # where this process is in the round of tenants and channels
-_chance = random.Random()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,7 @@ def _waits(runtime: Runtime, row: Row, known: Mapping[str, Open]) -> bool:
 
 def _round(session: Session, runtime: Runtime, lane: Lane, channels: Sequence[str]) -> Iterator[Slot]:
     """Every slot of a lane once, beginning behind the one that was served last; in a new process, anywhere."""
-    begin = _served.get(lane) or (str(UUID(int=_chance.getrandbits(128))), "")
+    begin = _served.get(lane) or _anywhere(session)
     seen: set[Slot] = set()
     for last, end in ((begin, None), (FIRST_SLOT, begin)):
         while True:
@@ -95,6 +94,12 @@ def _round(session: Session, runtime: Runtime, lane: Lane, channels: Sequence[st
             if len(found) < _SLOTS or (end and found[-1] > end):
                 break
             last = found[-1]
+
+
+def _anywhere(session: Session) -> Slot:
+    """Where a new process begins: beginning at the first, those that are restarted often would starve the last."""
+    found = session.execute(_ANY_TENANT).scalar()
+    return (str(found), "") if found else FIRST_SLOT
 
 
 class _Ways:
