@@ -24,6 +24,7 @@ from sqlalchemy import Connection, Dialect, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DisconnectionError, OperationalError
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import QueuePool
 
 from app.wire import Wire
 from app.work import Link, PostgresLink, SqliteLink, Work
@@ -74,6 +75,7 @@ class UnscopedStatementError(Exception):
 
 _WRITE_LOCK_SECONDS = 30.0
 _IDLE_SECONDS = 1.0
+_MORE_ON_POSTGRES, _MORE_ON_SQLITE = 4, 16  # connections beyond the pool's size, when all are in use
 _SET_SCOPE = text(
     "SELECT set_config('tidings.scope', :kind, true), set_config('tidings.tenant', :tenant, true),"
     " set_config('tidings.person', :person, true)"
@@ -92,6 +94,7 @@ class Database:
         self.engine = _sqlite_engine(url, pool_size) if self.is_sqlite else _postgres_engine(url, pool_size)
         self._reading = self.engine.execution_options(tidings_read=True)
         self._write_lock = threading.Lock()
+        self._most_connections = pool_size + (_MORE_ON_SQLITE if self.is_sqlite else _MORE_ON_POSTGRES)
         self.bell: Any = None  # set by the application's wiring: who hears `outbox.ring_after_commit`
 
     @contextmanager
@@ -196,7 +199,7 @@ def _postgres_engine(url: str, pool_size: int) -> Engine:
     engine = create_engine(
         make_url(url).set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
-        max_overflow=4,
+        max_overflow=_MORE_ON_POSTGRES,
         pool_reset_on_return=None,  # whoever opens a transaction ends it; the pool would ask each time
         pool_recycle=1800,
         # psycopg would drop all prepared statements of a connection, also ours, with each rollback.
@@ -223,7 +226,10 @@ def _ping_if_idle(dialect: Dialect, dbapi_connection: Any, record: Any, _proxy: 
 
 def _sqlite_engine(url: str, pool_size: int) -> Engine:
     engine = create_engine(
-        url, pool_size=pool_size, max_overflow=16, connect_args={"check_same_thread": False, "timeout": 10.0}
+        url,
+        pool_size=pool_size,
+        max_overflow=_MORE_ON_SQLITE,
+        connect_args={"check_same_thread": False, "timeout": 10.0},
     )
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

@@ -34,6 +34,7 @@ CORE_ORDER = (
     "templates",
     "channels",
     "runtime",
+    "admission",
     "deliveries",
     "pipeline",
     "events",
@@ -57,7 +58,7 @@ PLUMBING = {
         "app.logs",
     ),
     *("app.wire", "app.work"),
-    *("app.metrics", "app.metrics_sharing", "app.paging", "app.readiness", "app.rows", "app.standing"),
+    *("app.metrics", "app.metrics_sharing", "app.paging", "app.readiness", "app.rows", "app.standing", "app.tracing"),
 }
 # Wiring may import everything: it is what puts the parts together.
 WIRING = {"app", "app.wiring", "app.schema"}
@@ -224,6 +225,7 @@ def test_the_purposes_that_see_every_tenant_are_these() -> None:
         "claim",
         "sweep",
         "migrate",
+        "admit",  # reads how much waits in the whole installation; no tenant's rows
     }
     users: dict[str, set[str]] = {}
     for name, path in modules("app"):
@@ -233,6 +235,7 @@ def test_the_purposes_that_see_every_tenant_are_these() -> None:
     assert users["CALLBACK"] == {"app.core.deliveries.status"}
     # The third notes what a batch has learned of a provider: breakers are the installation's.
     assert users["CLAIM"] == {"app.core.deliveries.send", "app.core.pipeline", "app.core.deliveries.watch"}
+    assert users["ADMIT"] == {"app.core.admission"}
     assert users["SWEEP"] == {"app.core.sweeps"}
     assert users["MIGRATE"] == {"app.schema", "app.partitions", "app.entrypoints.cli"}
 

@@ -24,12 +24,16 @@ _NAME = "backlog"
 
 # One branch for each partial index: `IN` would use neither.
 _WAITING = """
-SELECT lane, 'pending' AS status, count(*) AS found, min(next_attempt_at) AS oldest, {now} AS at
+SELECT lane, 'pending' AS status, count(*) AS found, min(next_attempt_at) AS oldest, {now} AS at,
+  count(*) FILTER (WHERE next_attempt_at <= {now}) AS due
 FROM notification_logs WHERE status = 'pending' GROUP BY lane
-UNION ALL SELECT lane, 'sending', count(*), NULL, {now} FROM notification_logs WHERE status = 'sending' GROUP BY lane
-UNION ALL SELECT lane, 'received', count(*), min(next_attempt_at), {now}
+UNION ALL SELECT lane, 'sending', count(*), NULL, {now}, count(*)
+FROM notification_logs WHERE status = 'sending' GROUP BY lane
+UNION ALL SELECT lane, 'received', count(*), min(next_attempt_at), {now},
+  count(*) FILTER (WHERE next_attempt_at <= {now})
 FROM event_logs WHERE status = 'received' GROUP BY lane
-UNION ALL SELECT lane, 'planning', count(*), NULL, {now} FROM event_logs WHERE status = 'planning' GROUP BY lane
+UNION ALL SELECT lane, 'planning', count(*), NULL, {now}, count(*)
+FROM event_logs WHERE status = 'planning' GROUP BY lane
 """
 _BREAKERS = "SELECT name, opened_at, {now} AS at FROM breakers"
 _KEEP = """
@@ -55,10 +59,14 @@ AND NOT EXISTS (SELECT 1 FROM notification_logs WHERE status = 'sending' AND lan
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What is unfinished in one lane: rows by status, and the seconds that the oldest due row waits."""
+    """What is unfinished in one lane: rows by status, and the seconds that the oldest due row waits.
+
+    `due`: how many of them do not wait for a later time.
+    """
 
     counts: Mapping[str, int] = field(default_factory=dict)
     oldest: float = 0.0
+    due: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +105,13 @@ def measure(session: Session, now: datetime) -> Backlog:
     waiting = text(_WAITING.format(now=_now(session))).columns(oldest=Utc, at=Utc)
     counts: dict[str, dict[str, int]] = {lane.value: dict.fromkeys(UNFINISHED, 0) for lane in Lane}
     oldest = dict.fromkeys(counts, 0.0)
+    due = Counter[str]()
     for row in session.execute(waiting, values):
         counts.setdefault(row.lane, {})[row.status] = row.found
+        due[row.lane] += row.due
         age = (row.at - row.oldest).total_seconds() if row.oldest else 0.0
         oldest[row.lane] = max(oldest.get(row.lane, 0.0), age)
-    lanes = {lane: Waiting(counts[lane], round(oldest[lane], 3)) for lane in counts}
+    lanes = {lane: Waiting(counts[lane], round(oldest[lane], 3), due[lane]) for lane in counts}
     found = Backlog(lanes, _breakers(session, values), round(time.monotonic() - began, 4))
     value = {name: given for name, given in asdict(found).items() if name != "age"}
     keep = _KEEP.format(now=_now(session), value="CAST(:value AS jsonb)" if rows.is_postgres(session) else ":value")

@@ -6,6 +6,7 @@ from flask import Flask
 
 from app.core.runtime import Runtime
 from app.entrypoints.api import (
+    admission,
     api_keys,
     deliveries,
     erasures,
@@ -55,6 +56,7 @@ def install(app: Flask, runtime: Runtime) -> Doors:
     app.url_map.converters["user_id"] = recipients.UserIdConverter
     problems.install(app)
     gate.install(app)
+    admission.install(app, runtime)
     api = openapi.install(app)
     for blueprint in BLUEPRINTS:
         api.register_blueprint(blueprint)

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.core import dedupes, events, pipeline
 from app.core.deliveries import records
+from app.entrypoints.api.admission import admits
 from app.entrypoints.api.common import ApiBlueprint, caller, runtime, transaction
 from app.entrypoints.api.deliveries import DeliveryOut
 from app.entrypoints.api.event_fields import BatchIn, EventIn
@@ -125,6 +126,7 @@ class EventWhole(EventOut):
 
 @blp.route("", methods=["POST"])
 @blp.arguments(EventIn)
+@admits(lambda event: [event.lane])
 @blp.creates(202, EventAccepted)
 def post_event(session: Session, event: pipeline.EventInput) -> dict[str, Any]:
     """Post one event."""
@@ -136,6 +138,7 @@ def post_event(session: Session, event: pipeline.EventInput) -> dict[str, Any]:
 
 @blp.route("/batch", methods=["POST"])
 @blp.arguments(BatchIn)
+@admits(lambda batch: [event.lane for event in batch["events"][0].values()])
 @blp.creates(202, BatchAccepted)
 def post_events(session: Session, batch: dict[str, Any]) -> dict[str, Any]:
     """Post up to a thousand events. Each is judged alone; when all are bad the answer is a 422."""

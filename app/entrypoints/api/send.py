@@ -8,9 +8,11 @@ from typing import Any
 from marshmallow import ValidationError, fields, post_load, validates_schema
 from sqlalchemy.orm import Session
 
+from app import tracing
 from app.core import inbox, pipeline
 from app.core.deliveries import records
 from app.core.outbox import Lane
+from app.entrypoints.api.admission import admits
 from app.entrypoints.api.common import ApiBlueprint, caller, runtime
 from app.entrypoints.api.deliveries import DeliveriesOut
 from app.entrypoints.api.schemas import ApiSchema, choice, event_type, user_id
@@ -132,7 +134,7 @@ class InAppIn(SendIn):
 def _direct(channel: Channel, to: list[str], parts: dict[str, Any], data: dict[str, Any]) -> pipeline.DirectSend:
     lane, expires = Lane(data["priority"]), data.get("expires_at")
     person, kind = data.get("user_id"), data.get("event_type")
-    return pipeline.DirectSend(channel, tuple(to), parts, person, kind, caller().test, lane, expires)
+    return pipeline.DirectSend(channel, tuple(to), parts, person, kind, caller().test, lane, expires, tracing.current())
 
 
 def _send(session: Session, message: pipeline.DirectSend) -> dict[str, Any]:
@@ -143,6 +145,7 @@ def _send(session: Session, message: pipeline.DirectSend) -> dict[str, Any]:
 
 @blp.route("/email", methods=["POST"])
 @blp.arguments(EmailIn)
+@admits(lambda message: [message.lane])
 @blp.creates(202, DeliveriesOut)
 def send_email(session: Session, message: pipeline.DirectSend) -> dict[str, Any]:
     """Send an email."""
@@ -151,6 +154,7 @@ def send_email(session: Session, message: pipeline.DirectSend) -> dict[str, Any]
 
 @blp.route("/sms", methods=["POST"])
 @blp.arguments(SmsIn)
+@admits(lambda message: [message.lane])
 @blp.creates(202, DeliveriesOut)
 def send_sms(session: Session, message: pipeline.DirectSend) -> dict[str, Any]:
     """Send an SMS."""
@@ -159,6 +163,7 @@ def send_sms(session: Session, message: pipeline.DirectSend) -> dict[str, Any]:
 
 @blp.route("/webhook", methods=["POST"])
 @blp.arguments(WebhookIn)
+@admits(lambda message: [message.lane])
 @blp.creates(202, DeliveriesOut)
 def send_webhook(session: Session, message: pipeline.DirectSend) -> dict[str, Any]:
     """Call a URL."""
@@ -167,6 +172,7 @@ def send_webhook(session: Session, message: pipeline.DirectSend) -> dict[str, An
 
 @blp.route("/in-app", methods=["POST"])
 @blp.arguments(InAppIn)
+@admits(lambda message: [message.lane])
 @blp.creates(202, DeliveriesOut)
 def send_in_app(session: Session, message: pipeline.DirectSend) -> dict[str, Any]:
     """Put an item into a person's list."""

@@ -1,0 +1,114 @@
+"""Whether more work is taken in: refused with a word on when to come back, rather than accepted and late without end.
+
+A lane is full when too much is due in it and in those before it. So bulk is refused first; what waits there closes
+no other door. Transactional work has a limit of its own. What waits for a later try is not counted: one receiver that
+is down must not close the service to everybody.
+
+The sweep measures (see `backlog`); here its figure is read about once a second. Without a fresh figure all are let
+in. That reading is also the probe of the database: while it fails, lasts, or finds no connection, nobody is let in.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.core import backlog
+from app.core.backlog import Backlog
+from app.core.outbox import Lane
+from app.core.runtime import Runtime
+from app.db import Purpose, system
+from app.errors import RequestError
+from app.metrics import ADMISSION_REFUSED
+
+log = structlog.get_logger()
+
+EVERY_SECONDS = 1.0
+SLOW_SECONDS = 2.0  # for one row by its key
+_STALE_SECONDS = 60.0  # a figure older than this, and than this many times what it took, says nothing any more
+_RETRY_SECONDS = {Lane.TRANSACTIONAL: 5, Lane.NORMAL: 15, Lane.BULK: 60}
+_DATABASE_SECONDS = 5
+
+
+class OverloadedError(RequestError):
+    """Too much waits already. Nothing was written. `retry_after`: seconds."""
+
+    status = 503
+    code = "overloaded"
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class Admission:
+    """One process's view of the pressure, shared by its threads."""
+
+    def __init__(
+        self, runtime: Runtime, *, every_seconds: float = EVERY_SECONDS, slow_seconds: float = SLOW_SECONDS
+    ) -> None:
+        self._runtime = runtime
+        self._every = every_seconds
+        self._slow = slow_seconds
+        self._lock = threading.Lock()
+        self._figure: Backlog | None = None
+        self._well = True  # whether the last reading went well
+        self._read_at = float("-inf")
+        self._reading_since: float | None = None
+
+    def judge(self, lanes: Iterable[Lane]) -> None:
+        """Raise OverloadedError if no more is taken in for one of these lanes."""
+        if self._begin():
+            self._read()
+        wanted = sorted(set(lanes), key=list(Lane).index, reverse=True)
+        if not self._answers():
+            self._refuse(wanted[0], "database", "The database is not up to more just now.", _DATABASE_SECONDS)
+        for lane in wanted:
+            if self._is_full(lane):
+                detail = f"Too much waits in the lane {lane.value} already."
+                self._refuse(lane, "backlog", detail, _RETRY_SECONDS[lane])
+
+    def _refuse(self, lane: Lane, why: str, detail: str, seconds: int) -> None:
+        ADMISSION_REFUSED.labels(lane.value, why).inc()
+        raise OverloadedError(detail, seconds)
+
+    def _begin(self) -> bool:
+        """Whether it is for this thread to read the figure now."""
+        now = time.monotonic()
+        with self._lock:
+            if self._reading_since is not None or now - self._read_at < self._every:
+                return False
+            self._reading_since = now
+            return True
+
+    def _read(self) -> None:
+        began, found, well = time.monotonic(), None, False
+        try:
+            if not self._runtime.db.exhausted:
+                with self._runtime.db.transaction(system(Purpose.ADMIT), read_only=True) as session:
+                    found = backlog.kept(session, self._runtime.clock.now())
+                well = time.monotonic() - began < self._slow
+        except SQLAlchemyError as error:
+            log.warning("admission_is_blind", error=type(error).__name__)
+        finally:
+            with self._lock:
+                self._figure, self._well = found or self._figure, well
+                self._read_at, self._reading_since = time.monotonic(), None
+
+    def _answers(self) -> bool:
+        with self._lock:
+            since = self._reading_since
+            return self._well and (since is None or time.monotonic() - since < self._slow)
+
+    def _is_full(self, lane: Lane) -> bool:
+        figure, settings = self._figure, self._runtime.settings
+        if figure is None or figure.age > max(_STALE_SECONDS, _STALE_SECONDS * figure.took):
+            return False
+        alone = lane is Lane.TRANSACTIONAL
+        before = list(Lane)[: list(Lane).index(lane) + 1]
+        waiting = sum(figure.lanes[one].due for one in before if one in figure.lanes)
+        return waiting >= (settings.max_backlog_transactional if alone else settings.max_backlog)
