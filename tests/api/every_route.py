@@ -71,6 +71,9 @@ CALLS: dict[str, Call] = {
     "GET /api/recipients/<user_id:user_id>": Call(),
     "PUT /api/recipients/<user_id:user_id>": Call({"email": "new@example.com"}),
     "DELETE /api/recipients/<user_id:user_id>": Call(),
+    "GET /api/recipients/<user_id:user_id>/export": Call(),
+    "GET /api/erasures": Call(),
+    "GET /api/erasures/<erasure_id>": Call(),
     "GET /api/topics": Call(),
     "GET /api/topics/<name>": Call(),
     "PUT /api/topics/<name>": Call({"description": "another"}),
@@ -105,8 +108,12 @@ CREATES_FOR_ANYBODY = (
     "PUT /api/recipients/<user_id:user_id>",
     "PUT /api/topics/<name>",
     "PUT /api/topics/<name>/recipients",
+    "GET /api/recipients/<user_id:user_id>/export",
 )
-"""Routes with a hole that make what is not there: for another tenant they do so in its own house."""
+"""Routes with a hole that make what is not there: for another tenant they do so in its own house.
+
+An export also finds what the walk itself sent to a person of this name there.
+"""
 
 
 @dataclass
@@ -173,6 +180,7 @@ def build(client: Any, auth: dict[str, str], hook: str) -> House:
     house.item = greeting["id"]
     house.things = {
         "/api/recipients": PERSON,
+        "/api/erasures": make("DELETE", f"/api/recipients/{MARK}?erase=true", None)["id"],
         "/api/topics": "insiders",
         "/api/events": make("POST", "/api/events", event)["id"],
         "/api/deliveries": direct["id"],
