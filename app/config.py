@@ -13,6 +13,7 @@ from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
 from app.config_values import cidrs, flag, holds_certificates, lanes, list_of, one_of, pace, rate, text, url, whole
+from app.tracing import is_installed
 
 LANES = ("transactional", "normal", "bulk")  # the more urgent first
 _VAR = Path("var")
@@ -75,6 +76,11 @@ class Settings:
         text,
         "Folder in which the processes of a command count together, made and emptied at each start; default: a"
         " temporary one.",
+    )
+    otel_exporter_otlp_endpoint: str = setting(
+        "",
+        url("http", "https"),
+        "Where traces go, by OTLP over HTTP, as http://127.0.0.1:4318; needs the extra `tracing`; empty: none.",
     )
     web_threads: int = setting(8, whole(1, 512), "Request threads of each web process.")
     web_processes: int = setting(2, whole(1, 64), "Web processes of `tidings web`.")
@@ -301,6 +307,12 @@ def _about_running(s: Settings, given: Mapping[str, Any]) -> _Rules:
         (
             s.embedded and bool(left_out),
             f"WORKER_LANES: leaves out {', '.join(left_out)}, and embedded there is no other process to serve them",
+        )
+    )
+    rules.append(
+        (
+            bool(s.otel_exporter_otlp_endpoint) and not is_installed(),
+            "OTEL_EXPORTER_OTLP_ENDPOINT: needs OpenTelemetry: pip install 'tidings[tracing]'",
         )
     )
     rules.append((bool(s.secret_key) and len(s.secret_key) < 32, "SECRET_KEY: is shorter than 32 characters"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from app import tracing
 from app.broker import make_bell
 from app.clock import Clock
 from app.config import Settings
@@ -44,4 +45,5 @@ def make_runtime(settings: Settings, clock: Clock | None = None) -> Runtime:
     )
     actors.declare(bell, runtime)
     witness.expect()
+    tracing.start(settings.otel_exporter_otlp_endpoint)
     return runtime

@@ -108,6 +108,7 @@ class OutboundMessage:
     `delivery_id` is the idempotency key: the same on every attempt. `created_at` is when
     the content was fixed, so that every attempt sends the same bytes. The rest is what the
     channel needs: a subject, text and HTML for email; text for SMS; bytes for webhook.
+    `traceparent` (W3C Trace Context) names the trace and this try in it, for receivers that take one.
     `metadata` never leaves the house: in-app notifications carry their tenant, event and link in it.
     """
 
@@ -129,6 +130,7 @@ class OutboundMessage:
     secrets: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     status_callback: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

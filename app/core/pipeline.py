@@ -61,6 +61,7 @@ class EventInput:
     expires_at: datetime | None = None
     topics: tuple[str, ...] = ()
     dedupe: Dedupe | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class DirectSend:
     test: bool = False
     lane: Lane = Lane.TRANSACTIONAL
     expires_at: datetime | None = None
+    traceparent: str | None = None
 
 
 def accept_events(
@@ -130,6 +132,7 @@ def _event_row(event_id: str, tenant_id: str, item: EventInput, now: datetime, t
         "status": "received",
         "next_attempt_at": now,
         "expires_at": item.expires_at,
+        "traceparent": item.traceparent,
         "topics": list(dict.fromkeys(item.topics)),
         "dedupe_key": item.dedupe.key if item.dedupe else None,
     }
@@ -164,7 +167,7 @@ def send_direct(session: Session, runtime: Runtime, tenant_id: str, message: Dir
     for position, address in enumerate(message.to):
         row = new_row(new_id(), tenant_id, message.channel, now, lane.value, test=message.test)
         row |= {"user_id": message.user_id, "event_type": message.event_type, "address": address, "trigger": "direct"}
-        row |= {"category": category, "expires_at": message.expires_at}
+        row |= {"category": category, "expires_at": message.expires_at, "traceparent": message.traceparent}
         if message.channel is Channel.IN_APP:
             row["user_id"] = address
         made.append(skipped(row, reason) if reason else row)

@@ -14,7 +14,7 @@ from typing import NoReturn
 import dramatiq
 import structlog
 
-from app import metrics_sharing
+from app import metrics_sharing, tracing
 from app.config import Settings
 from app.core import sweeps
 from app.core.runtime import Runtime
@@ -131,6 +131,7 @@ def run_alone(runtime: Runtime) -> int:
             break
     in_time = worker.stop()
     heart.stop()
+    tracing.stop()
     if not in_time:
         os._exit(1)  # threads that are still at it would keep the process alive
     return 0

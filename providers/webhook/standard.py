@@ -25,7 +25,7 @@ from providers.webhook.signature import sign
 MASK = "***"
 _RESERVED = frozenset(
     {"host", "connection", "transfer-encoding", "te", "trailer", "upgrade", "expect", "keep-alive", "user-agent"}
-    | {"proxy-connection", "proxy-authorization"}
+    | {"proxy-connection", "proxy-authorization", "traceparent"}
 )
 _HEADER_NAME = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
 # A fault of the receiver's that no later try can heal. Everything else is tried again.
@@ -105,6 +105,8 @@ class StandardWebhook:
             "webhook-id": message.delivery_id,
             "webhook-timestamp": str(timestamp),
         }
+        if message.traceparent:
+            headers["traceparent"] = message.traceparent
         if message.secrets:
             headers["webhook-signature"] = " ".join(
                 sign(secret, message.delivery_id, timestamp, message.payload) for secret in message.secrets

@@ -28,7 +28,7 @@ BATCH = 100
 
 _COLUMNS = (
     "id, tenant_id, event_id, event_type, rule_id, configuration_id, user_id, channel, template, address,"
-    " attempt, tries, turn, losses, trigger, lane, created_at, expires_at"
+    " attempt, tries, turn, losses, trigger, lane, created_at, expires_at, traceparent"
 )
 _TAKE = (
     "UPDATE notification_logs SET status = 'sending', attempt = attempt + 1, tries = tries + 1,"
@@ -68,11 +68,17 @@ _DUE = """
   ORDER BY next_attempt_at LIMIT {limit} {lock}
 """
 _PUT_OFF = """
-UPDATE notification_logs SET status = r.status, reason = r.reason, next_attempt_at = r.due_at, updated_at = {now}
+UPDATE notification_logs SET status = r.status, reason = r.reason, next_attempt_at = {due}, updated_at = {now}
 FROM {rows} WHERE {joined} AND (notification_logs.tenant_id = :tenant) IS TRUE AND notification_logs.id = r.id
   AND notification_logs.status = 'pending'
 """
-_PUT_OFF_SPEC = (("id", "uuid"), ("status", "text"), ("reason", "text"), ("due_at", "timestamptz"))
+_PUT_OFF_SPEC = (
+    ("id", "uuid"),
+    ("status", "text"),
+    ("reason", "text"),
+    ("delay", "double precision"),
+    ("due_at", "text"),
+)
 
 Slot = tuple[str, str]  # tenant, channel
 FIRST_SLOT: Slot = ("00000000-0000-0000-0000-000000000000", "")
@@ -113,6 +119,7 @@ class Claim:
     lane: str
     created_at: datetime
     expires_at: datetime | None = None
+    traceparent: str | None = None
     attempt_id: str = ""
     started_at: datetime | None = None
 
@@ -128,6 +135,7 @@ def _statement(template: str, postgres: bool, turn: int = 0) -> TextClause:
         "these": rows.these("notification_logs", postgres),
         "joined": rows.these("notification_logs", postgres, joined=True),
         "rows": rows.source(_PUT_OFF_SPEC, postgres),
+        "due": "now() + r.delay * interval '1 second'" if postgres else "r.due_at",
     }
     return text(template.format(**parts))
 
@@ -182,10 +190,13 @@ def due(
 
 
 def put_off(session: Transaction, tenant_id: str, verdicts: Sequence[Mapping[str, Any]], now: datetime) -> None:
-    """Move pending deliveries without a try. A verdict: id, status, reason, due_at (a datetime or None)."""
+    """Move pending deliveries without a try. A verdict: id, status, reason, delay (seconds, or None)."""
     postgres = rows.is_postgres(session)
     ids = rows.id_list([verdict["id"] for verdict in verdicts], postgres)
-    values = {"tenant": tenant_id, "ids": ids, "rows": rows.dumps(verdicts)}
+    delays = [verdict["delay"] for verdict in verdicts]
+    due = [None if delay is None else utc_text(now + timedelta(seconds=delay)) for delay in delays]
+    written = [{**verdict, "due_at": due_at} for verdict, due_at in zip(verdicts, due, strict=True)]
+    values = {"tenant": tenant_id, "ids": ids, "rows": rows.dumps(written)}
     session.execute(_statement(_PUT_OFF, postgres), values | ({} if postgres else {"now": utc_text(now)}))
 
 

@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import rows
+from app import rows, tracing
 from app.core import recipients, templates, webhooks
 from app.core.deliveries.claims import Claim
 from app.core.recipients import Person
@@ -250,6 +250,7 @@ def _webhook(runtime: Runtime, claim: Claim, facts: _Facts, parts: Parts) -> Out
         claim.created_at,
         payload=parts["payload"].encode(),
         secrets=(runtime.vault.open(sealed),),
+        traceparent=tracing.of_attempt(claim.traceparent, claim.attempt_id),
     )
 
 

@@ -40,7 +40,7 @@ WHERE tenant_id = :tenant AND status = 'received' AND id IN (
   SELECT id FROM event_logs WHERE tenant_id = :tenant AND status = 'received' AND lane = :lane
   AND next_attempt_at <= {now} AND failures {suspect} 0 ORDER BY next_attempt_at LIMIT {limit} {lock})
 RETURNING id, tenant_id, event_type, data, user_ids, occurred_at, lane, test, cursor, attempt, notes, expires_at,
-  topics, topic_index, topic_after, failures, next_attempt_at
+  topics, topic_index, topic_after, failures, next_attempt_at, traceparent
 """
 _ADVANCE = """
 UPDATE event_logs SET cursor = r.cursor, topic_index = r.topic_index, topic_after = r.topic_after, notes = r.notes,
@@ -99,6 +99,7 @@ class ClaimedEvent:
     topic_after: str
     failures: int
     next_attempt_at: datetime
+    traceparent: str | None
 
     @property
     def finished(self) -> bool:

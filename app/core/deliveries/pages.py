@@ -51,12 +51,12 @@ def plan_page(
     # Fenced first: a worker that lost its events to another must not write their deliveries.
     owned = event_claims.advance(session, after, now)
     inserted = set(rows.insert(session, Delivery, [row for row in made if row["event_id"] in owned]))
-    finished = sum(event.finished for event in after if event.id in owned)
-    witness.planned(session, owned, finished, [row for row in made if row["id"] in inserted])
+    ours = [event for event in after if event.id in owned]
+    witness.planned(session, ours, now, [row for row in made if row["id"] in inserted])
     pending = [row for row in made if row["id"] in inserted and row["status"] == DeliveryStatus.PENDING]
     for lane in {row["lane"] for row in pending}:
         ring_after_commit(session, Job.DELIVER, Lane(lane))
-    return [event for event in after if event.id in owned and not event.finished], pending
+    return [event for event in ours if not event.finished], pending
 
 
 def _next_people(session: Session, event: ClaimedEvent) -> tuple[list[str], ClaimedEvent]:
@@ -89,6 +89,7 @@ def _planned_event(event: ClaimedEvent, people: Sequence[str]) -> PlannedEvent:
         first_page=(event.cursor, event.topic_index, event.topic_after) == (0, 0, ""),
         subject=event.user_ids[0] if alone else None,
         expires_at=event.expires_at,
+        traceparent=event.traceparent,
     )
 
 

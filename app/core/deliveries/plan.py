@@ -40,6 +40,7 @@ class PlannedEvent:
     first_page: bool = True
     subject: str | None = None
     expires_at: datetime | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +180,7 @@ class _Page:
         row = new_row(delivery_id, event.tenant_id, channel, self._setting.now, lane, test=event.test)
         row |= {
             "expires_at": event.expires_at,
+            "traceparent": event.traceparent,
             "event_id": event.id,
             "event_type": event.event_type,
             "address": address,
@@ -246,6 +248,7 @@ def new_row(delivery_id: str, tenant_id: str, channel: Channel, now: datetime, l
         "created_at": now,
         "updated_at": now,
         "expires_at": None,
+        "traceparent": None,
     }
 
 

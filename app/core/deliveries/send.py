@@ -26,7 +26,7 @@ from providers.contract import Channel, PermanentError, Provider, ProviderError,
 log = structlog.get_logger()
 
 BATCH_SECONDS = 20.0  # at this deadline what is not begun yet is given back
-_MARGIN_SECONDS = 5.0  # before the lease ends, to write results in
+_LEASES_TO_RECORD = 3  # so many times a lease results are held for a database that is away
 _parallel = ThreadPoolExecutor(max_workers=512, thread_name_prefix="channel")  # rooms bound it
 _NONE: Mapping[str, str] = {}
 
@@ -87,18 +87,18 @@ def send_batches(
 
 def _send_and_leave(runtime: Runtime, batch: Batch, room: Room | None, probes: Mapping[str, str]) -> None:
     try:
-        _send_batch(runtime, batch, Watch(runtime, batch.claims[0], probes, room))
+        with witness.sending(batch.claims):
+            _send_batch(runtime, batch, Watch(runtime, batch.claims[0], probes, room))
     finally:
         if room:
             room.give_back(batch.claims[0].channel)
 
 
 def _send_batch(runtime: Runtime, batch: Batch, watch: Watch) -> None:
-    witness.claimed(batch.claims)
     channel, tenant_id = batch.claims[0].channel, batch.claims[0].tenant_id
     # The bell keeps nobody waiting, and storing an item twice is harmless: its results are written together.
     threaded = len(batch.claims) > 1 and channel != Channel.IN_APP
-    until = time.monotonic() + lease_seconds(runtime, channel) - _MARGIN_SECONDS
+    until = time.monotonic() + _LEASES_TO_RECORD * lease_seconds(runtime, channel)
     recorder = Recorder(runtime, tenant_id, threaded=threaded, until=until)
     left = {claim.id: claim for claim in batch.claims}
     try:

@@ -8,14 +8,19 @@ word of a message. Each step is told once for a batch, so that the telling costs
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from app.core.deliveries import spans
 from app.core.deliveries.claims import Claim
+from app.core.deliveries.event_claims import ClaimedEvent
 from app.core.outbox import Job, Lane, tell_after_commit
 from app.db import Transaction
 from app.ids import seconds_of
@@ -92,22 +97,21 @@ def sends_accepted(session: Transaction, deliveries: Sequence[Row]) -> None:
     tell_after_commit(session, tell)
 
 
-def planned(session: Transaction, event_ids: Collection[str], finished: int, deliveries: Sequence[Row]) -> None:
-    """When this transaction commits: a page of each of some events is planned, and made these deliveries.
-
-    `finished`: of how many events it was the last page.
-    """
+def planned(session: Transaction, events: Sequence[ClaimedEvent], began: datetime, deliveries: Sequence[Row]) -> None:
+    """When this transaction commits: a page of each of these events is planned, and made these deliveries."""
 
     def tell() -> None:
+        finished = sum(event.finished for event in events)
         EVENTS_PLANNED.labels("planned").inc(finished)
         _count_made(deliveries)
         log.info(
             "events_planned",
-            events=list(event_ids)[:MOST_IDS],
+            events=[event.id for event in events[:MOST_IDS]],
             finished=finished,
             deliveries=[row["id"] for row in deliveries[:MOST_IDS]],
             count=len(deliveries),
         )
+        spans.planned(events, began.timestamp(), len(deliveries))
 
     tell_after_commit(session, tell)
 
@@ -126,10 +130,15 @@ def _count_made(rows: Sequence[Row]) -> None:
         DELIVERIES_SKIPPED.labels(channel, reason).inc(count)
 
 
-def claimed(claims: Sequence[Claim]) -> None:
-    """A batch of one channel is about to be sent."""
-    first = claims[0]
+@contextmanager
+def sending(claims: Sequence[Claim]) -> Iterator[None]:
+    """A batch of one channel is sent within the block."""
+    first, began = claims[0], time.time()
     log.info("deliveries_claimed", channel=first.channel, lane=first.lane, **_ids(claims))
+    try:
+        yield
+    finally:
+        spans.delivered(claims, began)
 
 
 def recorded(session: Transaction, tried: Sequence[Tried], verdicts: Sequence[Row]) -> None:
@@ -155,6 +164,7 @@ def _tell_results(tried: Sequence[Tried], verdicts: Sequence[Row]) -> None:
     for (channel, result), count in results.items():
         DELIVERIES.labels(channel, result).inc(count)
     _time(tried)
+    spans.tried(tried, verdicts)
     for (channel, provider, result, code), some in groups.items():
         tell = log.warning if result in ("retried", "failed") else log.info
         tell("deliveries_tried", channel=channel, provider=provider, result=result, code=code, **_ids(some))

@@ -9,7 +9,7 @@ from typing import Any
 from flask import request
 from marshmallow import Schema, ValidationError, fields, post_load, validates
 
-from app import rows
+from app import rows, tracing
 from app.core import dedupes, recipients
 from app.core.dedupes import Dedupe
 from app.core.events import MAX_DATA_BYTES
@@ -150,6 +150,7 @@ class EventIn(ApiSchema):
             data.get("expires_at"),
             tuple(data.get("topics", ())),
             Dedupe(again["key"], again.get("window", runtime().settings.dedupe_window)) if again else None,
+            tracing.current(),
         )
 
 

@@ -12,6 +12,7 @@ from typing import cast
 import structlog
 from flask import Flask, Response, g, request
 
+from app import tracing
 from app.entrypoints.api.common import Doors, doors
 from app.entrypoints.api.limits import LOGIN, Standing
 from app.entrypoints.api.parsing import text_fault
@@ -46,6 +47,8 @@ def _name() -> None:
     g.request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
+    route = str(request.url_rule or "(none)") if tracing.is_on() else ""
+    tracing.enter(request.headers.get("traceparent"), request.method, route)
 
 
 def _limit_size() -> None:
@@ -121,5 +124,6 @@ def _label(response: Response) -> Response:
             ("RateLimit-Reset", str(standing.reset)),
         ]
     headers.extend(more)
+    tracing.leave(response.status_code)
     log.debug("request", method=request.method, endpoint=request.endpoint, status=response.status_code)
     return response
