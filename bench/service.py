@@ -17,6 +17,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -42,10 +43,13 @@ _UNDONE = (
 
 
 class Service:
-    """See the module. `worker=False` (production only): nothing is planned or sent."""
+    """See the module. `worker=False` (production only): nothing is planned or sent. `settings`: others than usual."""
 
-    def __init__(self, shape: str, *, email_port: int = 0, worker: bool = True) -> None:
+    def __init__(
+        self, shape: str, *, email_port: int = 0, worker: bool = True, settings: Mapping[str, str] | None = None
+    ) -> None:
         self.shape = shape
+        self._settings = dict(settings or {})
         self._email_port = email_port
         self._with_worker = worker
         self._ending = contextlib.ExitStack()
@@ -98,6 +102,11 @@ class Service:
                 raise TimeoutError(f"not done after {timeout_s:g} s: {self.ask(found)}")
             time.sleep(0.02)
 
+    @property
+    def database_url(self) -> str:
+        """Of the production shape, as the application's role."""
+        return self._database.app_url
+
     def outcomes(self, event_type: str) -> dict[str, int]:
         """{status: how many deliveries} of an event type."""
         counted = f"SELECT status, count(*) FROM notification_logs WHERE event_type = '{event_type}' GROUP BY status"
@@ -134,7 +143,7 @@ class Service:
         }
         if self._email_port:
             env |= {"EMAIL_HOST": "127.0.0.1", "EMAIL_PORT": str(self._email_port)}
-        return env
+        return env | self._settings
 
     def _servers(self) -> dict[str, str]:
         self._postgres: PostgresServer = start_postgres(durable=True)

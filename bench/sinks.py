@@ -22,17 +22,23 @@ _REPLIES = {b"MAIL": b"250 OK\r\n", b"RCPT": b"250 OK\r\n", b"NOOP": b"250 OK\r\
 
 
 class _Ledger:
-    """How many came and when, in memory that two processes share."""
+    """How many came and when, in memory that two processes share. See Sink for `mark` and `delay_s`."""
 
-    def __init__(self) -> None:
+    def __init__(self, mark: bytes, delay_s: float) -> None:
+        self.mark = mark
+        self.delay_s = delay_s
         self.count = RawValue("l", 0)
         self.times = RawArray("d", MOST)
         self.port = RawValue("i", 0)
 
-    def note(self) -> None:
+    def note(self, content: bytes) -> float:
+        """Count what came, if it has the mark. Returns the seconds after which it is answered."""
+        if self.mark and self.mark not in content:
+            return self.delay_s
         if self.count.value < MOST:
             self.times[self.count.value] = time.monotonic()
         self.count.value += 1
+        return 0.0 if self.mark else self.delay_s
 
 
 class _Http(asyncio.Protocol):
@@ -53,9 +59,9 @@ class _Http(asyncio.Protocol):
             length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
             if len(self._waiting) < end + 4 + length:
                 return
+            content = self._waiting[: end + 4 + length]
             self._waiting = self._waiting[end + 4 + length :]
-            self._ledger.note()
-            self._transport.write(_OK)
+            _answer(self._transport, _OK, self._ledger.note(content))
 
 
 class _Smtp(asyncio.Protocol):
@@ -79,14 +85,13 @@ class _Smtp(asyncio.Protocol):
             if end < 0:
                 break
             line, self._waiting = self._waiting[:end], self._waiting[end + len(mark) :]
-            replies.append(self._kept() if self._in_data else self._reply(line[:4].upper()))
+            if self._in_data:
+                self._in_data = False
+                _answer(self._transport, b"250 2.0.0 kept\r\n", self._ledger.note(line))
+            else:
+                replies.append(self._reply(line[:4].upper()))
         if replies:
             self._transport.write(b"".join(replies))
-
-    def _kept(self) -> bytes:
-        self._in_data = False
-        self._ledger.note()
-        return b"250 2.0.0 kept\r\n"
 
     def _reply(self, verb: bytes) -> bytes:
         if verb == b"EHLO":
@@ -97,6 +102,13 @@ class _Smtp(asyncio.Protocol):
         if verb == b"QUIT":
             return b"221 bye\r\n"
         return _REPLIES.get(verb, b"250 OK\r\n")
+
+
+def _answer(transport: Any, reply: bytes, delay_s: float) -> None:
+    if delay_s:
+        asyncio.get_running_loop().call_later(delay_s, transport.write, reply)
+    else:
+        transport.write(reply)
 
 
 _KINDS: dict[str, Any] = {"http": _Http, "smtp": _Smtp}
@@ -113,10 +125,11 @@ def _serve(kind: str, ledger: _Ledger) -> None:
 
 
 class Sink:
-    """See the module."""
+    """See the module. `delay_s`: seconds before each answer. `mark`: count only what has it in it, and answer that at
+    once."""
 
-    def __init__(self, kind: str) -> None:
-        self._ledger = _Ledger()
+    def __init__(self, kind: str, *, delay_s: float = 0.0, mark: bytes = b"") -> None:
+        self._ledger = _Ledger(mark, delay_s)
         context = multiprocessing.get_context("fork")
         self._process = context.Process(target=_serve, args=(kind, self._ledger), daemon=True)
 
