@@ -1,7 +1,8 @@
 """A transaction without the ORM, for what happens to every request and every delivery.
 
 `Database.work(scope)` opens one. It has the two things of a session that core's statements need, `execute` and `info`,
-and the same scopes hold in it. It takes statements that are made once: `text(…)`, or `select(…)` with `bindparam`s.
+and the same scopes hold in it. It wants statements that are made once, `text(…)` or `select(…)` with `bindparam`s:
+each new one is compiled, which costs more than to run it.
 """
 
 from __future__ import annotations
@@ -169,9 +170,7 @@ def ready(statement: ClauseElement, postgres: bool) -> Ready:
 
 
 def _compiled(statement: ClauseElement, dialect: Any) -> Ready:
-    compiled: Any = statement.compile(dialect=dialect)
-    if compiled._post_compile_pattern.search(str(compiled)):
-        raise TypeError("a list cannot be a parameter here: see rows.these")
+    compiled: Any = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
     names = tuple(compiled.positiontup or ())
     readers = {}
     for column in getattr(statement, "selected_columns", ()):

@@ -132,7 +132,7 @@ _SMS: dict[str, Callable[[Settings, Clock], Provider]] = {
 def _inbox_writer(db: Database) -> Callable[[Sequence[OutboundMessage]], None]:
     def write(messages: Sequence[OutboundMessage]) -> None:
         tenant_id = messages[0].metadata["tenantId"]  # a batch holds one tenant
-        with db.transaction(tenant(tenant_id)) as session:
+        with db.work(tenant(tenant_id)) as session:
             inbox.add(session, tenant_id, [_item(message) for message in messages])
 
     return write

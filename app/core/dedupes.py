@@ -16,6 +16,7 @@ from sqlalchemy import TextClause, delete, select, text
 from sqlalchemy.orm import Session
 
 from app import rows
+from app.db import Transaction
 from app.ids import new_id
 from app.models import Event, EventDedupe
 from app.models.base import Id, utc_text
@@ -63,7 +64,7 @@ class Record:
 
 
 def decide(
-    session: Session, now: datetime, tenant_id: str, asked: Sequence[tuple[Dedupe | None, str]], *, test: bool
+    session: Transaction, now: datetime, tenant_id: str, asked: Sequence[tuple[Dedupe | None, str]], *, test: bool
 ) -> list[str]:
     """The id of the event that each (dedupe, id of its own) stands for: its own, or that of an earlier one."""
     postgres = rows.is_postgres(session)

@@ -96,7 +96,8 @@ def begin(session: Transaction, clock: Clock, asked: Asked, *, hours: int = 24) 
 def _take_over(session: Transaction, found: Any, row: dict[str, Any]) -> Lease:
     """The first one died, or its answer is too old: ours, unless somebody else was quicker."""
     fresh = {name: row[name] for name in ("body_hash", "lease_until", "created_at", "expires_at")}
-    seen = {"tenant": row["tenant_id"], "own_id": found.id, "was_until": found.lease_until, "was_over": found.expires_at}
+    seen = {"tenant": row["tenant_id"], "own_id": found.id}
+    seen |= {"was_until": found.lease_until, "was_over": found.expires_at}
     taken = session.execute(_TAKE_OVER, {f"new_{name}": value for name, value in fresh.items()} | seen).all()
     if not taken:
         raise _in_flight()

@@ -31,7 +31,7 @@ from app.core.deliveries.plan import Row, is_over, new_row, skipped
 from app.core.outbox import Job, Lane, ring_after_commit, tell_after_commit
 from app.core.runtime import Runtime
 from app.core.templating import RenderError, finish_html
-from app.db import Purpose, narrow, system, tenant
+from app.db import Purpose, Transaction, narrow, system, tenant
 from app.errors import InvalidError, refuse
 from app.ids import new_id
 from app.metrics import EVENTS_DUPLICATE, EVENTS_PLANNED
@@ -91,7 +91,7 @@ class DirectSend:
 
 
 def accept_events(
-    session: Session,
+    session: Transaction,
     runtime: Runtime,
     tenant_id: str,
     inputs: Sequence[EventInput],
@@ -110,7 +110,7 @@ def accept_events(
     if people := [person for _, item in fresh for person in item.people]:
         recipients.upsert(session, runtime.clock, tenant_id, people)
     values = [_event_row(event_id, tenant_id, item, now, test) for event_id, item in fresh]
-    rows.insert(session, Event, values)
+    rows.put(session, Event, values)
     for lane in {item.lane for _, item in fresh}:
         ring_after_commit(session, Job.PLAN, lane)
     witness.accepted(session, values)
@@ -217,7 +217,7 @@ def _judged(session: Session, runtime: Runtime, tenant_id: str, message: DirectS
 def plan_events(runtime: Runtime, lane: Lane) -> int:
     """Plan one batch of a lane's received events, of one tenant; send the first of what it makes. Returns how many."""
     now = runtime.clock.now()
-    with runtime.db.transaction(system(Purpose.CLAIM)) as session:
+    with runtime.db.work(system(Purpose.CLAIM)) as session:
         waiting = event_claims.tenants(session, lane, now)
         if not waiting:
             return 0
@@ -252,7 +252,7 @@ def _plan_large(runtime: Runtime, tenant_id: str, lane: Lane, events: Sequence[C
             if batches or time.monotonic() >= end:
                 break
         if fresh or begun:
-            with runtime.db.transaction(tenant(tenant_id)) as session:
+            with runtime.db.work(tenant(tenant_id)) as session:
                 event_claims.give_back(session, fresh, begun, runtime.clock.now())
                 ring_after_commit(session, Job.PLAN, lane)
         send.send_batches(runtime, batches, room)
@@ -270,7 +270,7 @@ def _plan_safely(
 ) -> tuple[list[ClaimedEvent], list[Batch]]:
     """Plan a page of each. Returns the events that have more, and what this thread shall send."""
     try:
-        with runtime.db.transaction(tenant(tenant_id)) as session:
+        with runtime.db.work(tenant(tenant_id)) as session:
             left, pending = pages.plan_page(session, runtime, tenant_id, group)
             return left, [] if left else _claim_few(session, runtime, tenant_id, lane, pending, room)
     except Exception as error:
@@ -283,13 +283,13 @@ def _plan_safely(
 
 
 def _put_back(runtime: Runtime, event: ClaimedEvent, error: str) -> None:
-    with runtime.db.transaction(tenant(event.tenant_id)) as session:
+    with runtime.db.work(tenant(event.tenant_id)) as session:
         failed = event_claims.put_back(session, event, runtime.clock.now(), error)
     EVENTS_PLANNED.labels("failed" if failed else "put_back").inc()
 
 
 def _claim_few(
-    session: Session, runtime: Runtime, tenant_id: str, lane: Lane, pending: Sequence[Row], room: Room
+    session: Transaction, runtime: Runtime, tenant_id: str, lane: Lane, pending: Sequence[Row], room: Room
 ) -> list[Batch]:
     """Of few deliveries, those that this thread sends at once; the others are for whoever hears the bell."""
     ours = [row for row in pending if row["lane"] == lane]  # a rule may have put others into another lane

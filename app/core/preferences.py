@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from app import rows
 from app.clock import Clock
 from app.core.names import CATEGORY_FORM, is_category
+from app.db import Transaction
 from app.errors import ConflictError, InvalidError, NotFoundError, refuse
 from app.ids import new_id
 from app.models import Preference, Rule, Tenant
@@ -61,7 +62,7 @@ class Choices:
         return Decision(True, "default")
 
 
-def load(session: Session, tenant_id: str, user_ids: Iterable[str]) -> Choices:
+def load(session: Transaction, tenant_id: str, user_ids: Iterable[str]) -> Choices:
     """The choices of these people: one query for all of them, one for the defaults."""
     names = ("user_id", "category", "channel", "enabled")
     people: dict[str, dict[tuple[str, str], bool]] = {}
@@ -126,9 +127,9 @@ def effective(session: Session, tenant_id: str, user_id: str) -> list[dict[str, 
     return answer
 
 
-def defaults(session: Session, tenant_id: str) -> dict[str, dict[str, bool]]:
+def defaults(session: Transaction, tenant_id: str) -> dict[str, dict[str, bool]]:
     """The tenant's defaults: {category: {channel: yes or no}}."""
-    return session.scalar(select(Tenant.preference_defaults).where(Tenant.id == tenant_id)) or {}
+    return session.execute(_DEFAULTS, {"tenant": tenant_id}).scalar() or {}
 
 
 def default_items(session: Session, tenant_id: str) -> list[dict[str, Any]]:
@@ -155,6 +156,9 @@ def _refuse_hoard(session: Session, tenant_id: str, user_id: str) -> None:
     own = select(func.count()).where(Preference.tenant_id == tenant_id, Preference.user_id == user_id)
     if (session.scalar(own) or 0) > MAX_CATEGORIES * len(CHANNELS):
         raise ConflictError(f"A person may choose for {MAX_CATEGORIES} categories at most.", code="too_many")
+
+
+_DEFAULTS = select(Tenant.preference_defaults).where(Tenant.id == bindparam("tenant"))
 
 
 def _flat(found: Mapping[str, Mapping[str, bool]]) -> Wishes:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from app.clock import Clock
@@ -14,6 +14,7 @@ from app.core import recipients, webhooks
 from app.core.conditions import Condition, ConditionError, compile_condition, usable_condition
 from app.core.names import CATEGORY_FORM, is_category, is_pattern, is_template_key, matches
 from app.core.outbox import Lane
+from app.db import Transaction
 from app.errors import NotFoundError, refuse
 from app.ids import is_id, new_id
 from app.models import Rule
@@ -62,11 +63,9 @@ class LoadedRule:
     lane: str | None = None
 
 
-def load(session: Session, tenant_id: str) -> list[LoadedRule]:
+def load(session: Transaction, tenant_id: str) -> list[LoadedRule]:
     """The enabled rules of a tenant, the highest order first, older before newer. Conditions come from a cache."""
-    judged = (Rule.id, Rule.name, Rule.event_type, Rule.condition, Rule.category, Rule.critical, Rule.actions)
-    query = select(*judged, Rule.lane).where(Rule.tenant_id == tenant_id, Rule.enabled.is_(True))
-    return [_loaded(row) for row in session.execute(query.order_by(Rule.priority.desc(), Rule.id))]
+    return [_loaded(row) for row in session.execute(_ENABLED, {"tenant": tenant_id})]
 
 
 def matching(rules: Iterable[LoadedRule], event_type: str) -> list[LoadedRule]:
@@ -124,6 +123,14 @@ def seed(session: Session, clock: Clock, tenant_id: str) -> None:
         actions = [{"channel": channel, "template": event_type} for channel in channels]
         fields = {"name": name, "event_type": event_type, "category": category, "critical": critical}
         create(session, clock, tenant_id, fields | {"actions": actions})
+
+
+_JUDGED = (Rule.id, Rule.name, Rule.event_type, Rule.condition, Rule.category, Rule.critical, Rule.actions)
+_ENABLED = (
+    select(*_JUDGED, Rule.lane)
+    .where(Rule.tenant_id == bindparam("tenant"), Rule.enabled.is_(True))
+    .order_by(Rule.priority.desc(), Rule.id)
+)
 
 
 def _loaded(row: Any) -> LoadedRule:

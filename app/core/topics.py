@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from app import rows
 from app.clock import Clock
 from app.core.names import TOPIC_FORM, is_topic
+from app.db import Transaction
 from app.errors import NotFoundError, refuse
 from app.ids import new_id
 from app.models import Topic, TopicRecipient
@@ -94,7 +95,7 @@ def take(session: Session, tenant_id: str, name: str, user_ids: Iterable[str]) -
     return len(session.execute(_removal(postgres), values).all())
 
 
-def members(session: Session, tenant_id: str, name: str, *, after: str = "", limit: int) -> list[str]:
+def members(session: Transaction, tenant_id: str, name: str, *, after: str = "", limit: int) -> list[str]:
     """The next `limit` user ids of a list behind `after`, in the database's order; of an unknown topic none."""
     values = {"tenant": tenant_id, "name": name, "after": after, "limit": limit}
     return list(session.execute(text(_MEMBERS), values).scalars())
@@ -117,7 +118,7 @@ def size(session: Session, tenant_id: str, names: Sequence[str]) -> int:
     return session.execute(query).scalar_one()
 
 
-def unknown(session: Session, tenant_id: str, names: Iterable[str]) -> set[str]:
+def unknown(session: Transaction, tenant_id: str, names: Iterable[str]) -> set[str]:
     """Those names that no topic has."""
     wanted = set(names)
     if not wanted:

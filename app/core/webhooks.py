@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, text, update
 from sqlalchemy.orm import Session
 
+from app import rows
 from app.clock import Clock
 from app.core.names import is_pattern
 from app.core.names import matches as matches
 from app.crypto import Vault
+from app.db import Transaction
 from app.errors import ConflictError, InvalidError, NotFoundError, refuse
 from app.ids import is_id, new_id
 from app.models import Tenant, WebhookAttempt, WebhookConfiguration
@@ -39,16 +42,16 @@ class Endpoint:
     enabled: bool = True
 
 
-def enabled(session: Session, tenant_id: str) -> dict[str, Endpoint]:
+def enabled(session: Transaction, tenant_id: str) -> dict[str, Endpoint]:
     """The enabled subscribers of a tenant by id, the oldest first."""
-    query = _endpoints(tenant_id).where(WebhookConfiguration.enabled.is_(True)).order_by(WebhookConfiguration.id)
-    return {row.id: _endpoint(row) for row in session.execute(query)}
+    return {row.id: _endpoint(row) for row in session.execute(_ENABLED, {"tenant": tenant_id})}
 
 
-def load(session: Session, tenant_id: str, ids: Iterable[str]) -> dict[str, Endpoint]:
+def load(session: Transaction, tenant_id: str, ids: Iterable[str]) -> dict[str, Endpoint]:
     """These subscribers by id, enabled or not; who is gone is absent."""
-    query = _endpoints(tenant_id).where(WebhookConfiguration.id.in_(list(ids)))
-    return {endpoint.id: endpoint for endpoint in (_endpoint(row) for row in session.execute(query))}
+    postgres = rows.is_postgres(session)
+    values = {"tenant": tenant_id, "ids": rows.id_list(ids, postgres)}
+    return {row.id: _endpoint(row) for row in session.execute(_these(postgres), values)}
 
 
 def check_target(url: str, allow: Sequence[str], *, resolver: Resolver = resolve) -> None:
@@ -130,7 +133,7 @@ def hint(vault: Vault, found: WebhookConfiguration) -> str:
     return vault.open(found.secret)[: len(PREFIX) + 4] + "…"
 
 
-def disable(session: Session, clock: Clock, tenant_id: str, configuration_id: str, reason: str) -> None:
+def disable(session: Transaction, clock: Clock, tenant_id: str, configuration_id: str, reason: str) -> None:
     """Stop sending to a subscriber, and say why. One that is disabled already keeps its first reason."""
     session.execute(
         update(WebhookConfiguration)
@@ -172,11 +175,16 @@ def logs(session: Session, tenant_id: str, configuration_id: str, cursor: Cursor
     return page(session, query, WebhookAttempt.id, cursor)
 
 
-def _endpoints(tenant_id: str) -> Any:
-    table = WebhookConfiguration
-    return select(table.id, table.url, table.secret, table.event_types, table.enabled).where(
-        table.tenant_id == tenant_id
-    )
+_TABLE = WebhookConfiguration
+_ENDPOINTS = select(_TABLE.id, _TABLE.url, _TABLE.secret, _TABLE.event_types, _TABLE.enabled).where(
+    _TABLE.tenant_id == bindparam("tenant")
+)
+_ENABLED = _ENDPOINTS.where(_TABLE.enabled.is_(True)).order_by(_TABLE.id)
+
+
+@lru_cache(maxsize=2)
+def _these(postgres: bool) -> Any:
+    return _ENDPOINTS.where(text(rows.these("webhook_configurations", postgres)))
 
 
 def _endpoint(row: Any) -> Endpoint:

@@ -212,7 +212,7 @@ def claim_these(
     claimed = [
         Claim(**row, attempt_id=new_id(), started_at=now) for row in session.execute(statement, values).mappings()
     ]
-    rows.insert(
+    rows.put(
         session,
         Attempt,
         [

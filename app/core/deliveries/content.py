@@ -6,11 +6,11 @@ import base64
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import structlog
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import bindparam, select, text
 
 from app import rows, tracing
 from app.core import recipients, templates, webhooks
@@ -19,7 +19,7 @@ from app.core.recipients import Person
 from app.core.runtime import Runtime
 from app.core.templating import CompiledMessage, RenderError, TemplateError
 from app.core.webhooks import Endpoint
-from app.db import tenant
+from app.db import Transaction, tenant
 from app.errors import NotFoundError
 from app.models import DeliveryContent, Event, Tenant
 from app.models.base import utc_text
@@ -58,7 +58,7 @@ class Batch:
     facts: _Facts
 
 
-def load(session: Session, runtime: Runtime, claims: Sequence[Claim]) -> list[Batch]:
+def load(session: Transaction, runtime: Runtime, claims: Sequence[Claim]) -> list[Batch]:
     """Claims of one tenant, a batch for each channel. Reads in the transaction that claimed them."""
     groups: dict[str, list[Claim]] = defaultdict(list)
     for claim in claims:
@@ -73,22 +73,22 @@ def prepare(runtime: Runtime, batch: Batch) -> list[Prepared]:
     prepared = [Prepared(claim, _message(runtime, claim, batch.facts, fresh)) for claim in batch.claims]
     if fresh:
         now = runtime.clock.now()
-        with runtime.db.transaction(tenant(tenant_id)) as session:
+        with runtime.db.work(tenant(tenant_id)) as session:
             keep(session, tenant_id, fresh, now)
     return prepared
 
 
-def keep(session: Session, tenant_id: str, contents: Mapping[str, Parts], now: Any) -> None:
+def keep(session: Transaction, tenant_id: str, contents: Mapping[str, Parts], now: Any) -> None:
     """Fix the contents of some deliveries: {delivery id: parts}. Those fixed before stay."""
     values = [
         {"id": delivery_id, "tenant_id": tenant_id, "parts": parts, "created_at": now}
         for delivery_id, parts in contents.items()
     ]
-    rows.insert(session, DeliveryContent, values)
+    rows.put(session, DeliveryContent, values)
 
 
-def _read(session: Session, runtime: Runtime, tenant_id: str, claims: Sequence[Claim]) -> _Facts:
-    owner = session.execute(select(Tenant.name, Tenant.webhook_secret).where(Tenant.id == tenant_id)).mappings().one()
+def _read(session: Transaction, runtime: Runtime, tenant_id: str, claims: Sequence[Claim]) -> _Facts:
+    owner = session.execute(_OWNER, {"tenant": tenant_id}).mappings().one()
     contents = _kept(session, tenant_id, claims)
     bare = [claim for claim in claims if claim.id not in contents]
     people = recipients.load(session, tenant_id, sorted({c.user_id for c in bare if c.user_id}))
@@ -103,27 +103,38 @@ def _read(session: Session, runtime: Runtime, tenant_id: str, claims: Sequence[C
     return _Facts(dict(owner), contents, _events(session, tenant_id, bare), people, endpoints, messages)
 
 
-def _kept(session: Session, tenant_id: str, claims: Sequence[Claim]) -> dict[str, Parts]:
+def _kept(session: Transaction, tenant_id: str, claims: Sequence[Claim]) -> dict[str, Parts]:
     """What was fixed before. An event's delivery has nothing before its first attempt."""
     ids = [claim.id for claim in claims if claim.attempt > 1 or claim.trigger != "event"]
     if not ids:
         return {}
-    query = select(DeliveryContent.id, DeliveryContent.parts).where(
-        DeliveryContent.tenant_id == tenant_id, DeliveryContent.id.in_(ids)
-    )
-    return {row.id: row.parts for row in session.execute(query)}
+    postgres = rows.is_postgres(session)
+    values = {"tenant": tenant_id, "ids": rows.id_list(ids, postgres)}
+    return {row.id: row.parts for row in session.execute(_contents(postgres), values)}
 
 
-def _events(session: Session, tenant_id: str, claims: Sequence[Claim]) -> dict[str, Mapping[str, Any]]:
+def _events(session: Transaction, tenant_id: str, claims: Sequence[Claim]) -> dict[str, Mapping[str, Any]]:
     ids = sorted({claim.event_id for claim in claims if claim.event_id})
     if not ids:
         return {}
-    found = session.execute(
-        select(Event.id, Event.event_type, Event.occurred_at, Event.data).where(
-            Event.tenant_id == tenant_id, Event.id.in_(ids)
-        )
-    )
+    postgres = rows.is_postgres(session)
+    found = session.execute(_sources(postgres), {"tenant": tenant_id, "ids": rows.id_list(ids, postgres)})
     return {row.id: event_context(row.id, row.event_type, row.occurred_at, row.data) for row in found}
+
+
+_OWNER = select(Tenant.name, Tenant.webhook_secret).where(Tenant.id == bindparam("tenant"))
+
+
+@lru_cache(maxsize=2)
+def _contents(postgres: bool) -> Any:
+    own = (DeliveryContent.tenant_id == bindparam("tenant"), text(rows.these("delivery_contents", postgres)))
+    return select(DeliveryContent.id, DeliveryContent.parts).where(*own)
+
+
+@lru_cache(maxsize=2)
+def _sources(postgres: bool) -> Any:
+    own = (Event.tenant_id == bindparam("tenant"), text(rows.these("event_logs", postgres)))
+    return select(Event.id, Event.event_type, Event.occurred_at, Event.data).where(*own)
 
 
 def event_context(event_id: str, event_type: str, occurred_at: Any, data: Mapping[str, Any]) -> dict[str, Any]:

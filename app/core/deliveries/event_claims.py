@@ -9,10 +9,10 @@ from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import TextClause, text
-from sqlalchemy.orm import Session
 
 from app import rows
 from app.core.outbox import Lane
+from app.db import Transaction
 from app.models import Event
 from app.models.base import Id, Utc, utc_text
 
@@ -130,14 +130,14 @@ def _times(now: datetime, postgres: bool, delay: float = 0.0) -> dict[str, Any]:
     return {"now": utc_text(now), "lease_until": lease_until, "due_at": utc_text(now + timedelta(seconds=delay))}
 
 
-def tenants(session: Session, lane: Lane, now: datetime) -> list[str]:
+def tenants(session: Transaction, lane: Lane, now: datetime) -> list[str]:
     """The tenants that have events to plan in a lane, in order."""
     postgres = rows.is_postgres(session)
     values = _times(now, postgres) | {"lane": lane.value}
     return [str(found) for found in session.execute(_statement(_TENANTS, postgres), values).scalars()]
 
 
-def claim(session: Session, lane: Lane, tenant_id: str, now: datetime) -> list[ClaimedEvent]:
+def claim(session: Transaction, lane: Lane, tenant_id: str, now: datetime) -> list[ClaimedEvent]:
     """Claim up to BATCH events that never went wrong or, if there are none, one that did; in the order of turns."""
     postgres = rows.is_postgres(session)
     for suspect in (False, True):
@@ -159,7 +159,7 @@ def claim(session: Session, lane: Lane, tenant_id: str, now: datetime) -> list[C
     return []
 
 
-def advance(session: Session, events: Sequence[ClaimedEvent], now: datetime) -> set[str]:
+def advance(session: Transaction, events: Sequence[ClaimedEvent], now: datetime) -> set[str]:
     """Write how far planning has come; what is finished is planned. Returns the ids that were still ours."""
     postgres = rows.is_postgres(session)
     written = [
@@ -178,7 +178,9 @@ def advance(session: Session, events: Sequence[ClaimedEvent], now: datetime) -> 
     return {str(found) for found in session.execute(_statement(_ADVANCE, postgres), values).scalars()}
 
 
-def give_back(session: Session, fresh: Sequence[ClaimedEvent], begun: Sequence[ClaimedEvent], now: datetime) -> None:
+def give_back(
+    session: Transaction, fresh: Sequence[ClaimedEvent], begun: Sequence[ClaimedEvent], now: datetime
+) -> None:
     """Let others go on where this worker stops, which is no failure. What was `begun` stands behind the others."""
     events, postgres = [*fresh, *begun], rows.is_postgres(session)
     written = [{"id": event.id, "attempt": event.attempt, "status": "fresh"} for event in fresh]
@@ -191,7 +193,7 @@ def _named(events: Sequence[ClaimedEvent], written: Sequence[Mapping[str, Any]],
     return {"tenant": events[0].tenant_id, "rows": rows.dumps(written), "ids": ids}
 
 
-def put_back(session: Session, event: ClaimedEvent, now: datetime, error: str) -> bool:
+def put_back(session: Transaction, event: ClaimedEvent, now: datetime, error: str) -> bool:
     """Let planning that went wrong be tried again later. True: it was once too often, and the event has failed."""
     postgres = rows.is_postgres(session)
     statement = _statement(_PUT_BACK, postgres)

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy.orm import Session
 
 from app.core import webhooks
 from app.core.deliveries import breakers, claims
@@ -17,6 +16,7 @@ from app.core.deliveries.plan import is_over
 from app.core.deliveries.schedule import JITTER, schedule_for
 from app.core.outbox import Lane
 from app.core.runtime import Runtime
+from app.db import Transaction
 from providers.contract import Channel, DeliveryStatus
 
 CIRCUIT_OPEN = "circuit_open"
@@ -26,7 +26,7 @@ _chance = random.Random()
 
 
 def sort_out(
-    session: Session, runtime: Runtime, lane: Lane, tenant_id: str, broken: Mapping[str, Open]
+    session: Transaction, runtime: Runtime, lane: Lane, tenant_id: str, broken: Mapping[str, Open]
 ) -> tuple[list[str], dict[str, str], bool]:
     """What of a tenant's webhooks may be claimed while some of its hosts are `broken`.
 
@@ -55,16 +55,17 @@ def sort_out(
 def delay(runtime: Runtime, state: Open, now: datetime, *, first: bool) -> float:
     """Seconds until a delivery for a broken host is looked at again: the time of the next probe, and up to half the
     breaker's pause more, so that not all come at once; the first comes in time to be the probe."""
-    until_probe = max(_SOON_SECONDS, (state.probe_at - now).total_seconds())
-    return until_probe + (0.0 if first else _chance.uniform(0, breakers.pause(runtime, state.openings) / 2))
+    pause = breakers.pause(runtime, state.openings)
+    until_probe = min(max(_SOON_SECONDS, (state.probe_at - now).total_seconds()), pause)
+    return until_probe + (0.0 if first else _chance.uniform(0, pause / 2))
 
 
-def _asks(session: Session, runtime: Runtime, state: Open, now: datetime) -> bool:
+def _asks(session: Transaction, runtime: Runtime, state: Open, now: datetime) -> bool:
     lease = 2 * runtime.channels.timeout(Channel.WEBHOOK)
     return state.probe_at <= now and breakers.take_probe(session, runtime, state.name, lease)
 
 
-def _names(session: Session, tenant_id: str, found: Sequence[Due]) -> dict[str, str]:
+def _names(session: Transaction, tenant_id: str, found: Sequence[Due]) -> dict[str, str]:
     """{delivery: the breaker of its host}. A configuration's URL may have changed since the delivery was planned."""
     ids = {one.configuration_id for one in found if one.configuration_id}
     endpoints = webhooks.load(session, tenant_id, sorted(ids)) if ids else {}
@@ -77,7 +78,7 @@ def _names(session: Session, tenant_id: str, found: Sequence[Due]) -> dict[str, 
 
 
 def _put_off(
-    session: Session, runtime: Runtime, tenant_id: str, waiting: Sequence[Due], states: Mapping[str, Open]
+    session: Transaction, runtime: Runtime, tenant_id: str, waiting: Sequence[Due], states: Mapping[str, Open]
 ) -> None:
     now = runtime.clock.now()
     met: set[str] = set()
@@ -92,11 +93,11 @@ def _put_off(
 def _verdict(runtime: Runtime, one: Due, state: Open, now: datetime, *, first: bool) -> dict[str, Any]:
     """What becomes of one without a try: later, or its end, when the whole of its schedule is over."""
     if is_over(one.expires_at, now):
-        return {"status": DeliveryStatus.SKIPPED, "reason": "expired", "due_at": None}
+        return {"status": DeliveryStatus.SKIPPED, "reason": "expired", "delay": None}
     span = sum(schedule_for(Channel.WEBHOOK, runtime.settings)) * (1 + JITTER)
     patience = timedelta(seconds=max(span, runtime.settings.breaker_max_seconds))
     # Put off before: one that somebody tries again by hand is old as well, and has not been looked at yet.
     if one.reason == CIRCUIT_OPEN and now - one.created_at > patience:
-        return {"status": DeliveryStatus.FAILED, "reason": CIRCUIT_OPEN, "due_at": None}
-    due_at = now + timedelta(seconds=delay(runtime, state, now, first=first))
-    return {"status": DeliveryStatus.PENDING, "reason": CIRCUIT_OPEN, "due_at": due_at}
+        return {"status": DeliveryStatus.FAILED, "reason": CIRCUIT_OPEN, "delay": None}
+    wait = delay(runtime, state, now, first=first)
+    return {"status": DeliveryStatus.PENDING, "reason": CIRCUIT_OPEN, "delay": wait}

@@ -11,7 +11,6 @@ from typing import Any
 
 import structlog
 from sqlalchemy import TextClause, text
-from sqlalchemy.orm import Session
 
 from app import rows
 from app.core import webhooks
@@ -19,6 +18,7 @@ from app.core.deliveries import witness
 from app.core.deliveries.claims import FIRST, RETRY, SUSPECT, Claim
 from app.core.deliveries.schedule import delay_after, schedule_for
 from app.core.runtime import Runtime
+from app.db import Transaction
 from app.models import WebhookAttempt
 from app.models.base import utc_text
 from providers.contract import Accepted, Channel, DeliveryStatus, PermanentError, RetryableError
@@ -119,7 +119,7 @@ class Tried:
 
 
 def record(
-    session: Session, runtime: Runtime, tenant_id: str, tried: Sequence[Tried], chance: random.Random
+    session: Transaction, runtime: Runtime, tenant_id: str, tried: Sequence[Tried], chance: random.Random
 ) -> float | None:
     """Write the results of some claims of one tenant. Deliveries are fenced by attempt; attempts are always kept.
 
@@ -139,7 +139,13 @@ def record(
 
 
 def _write(
-    session: Session, tenant_id: str, now: datetime, template: str, table: str, spec: _Spec, verdicts: list[_Verdict]
+    session: Transaction,
+    tenant_id: str,
+    now: datetime,
+    template: str,
+    table: str,
+    spec: _Spec,
+    verdicts: list[_Verdict],
 ) -> None:
     if not verdicts:
         return
@@ -147,7 +153,7 @@ def _write(
     ids = rows.id_list([verdict["id"] for verdict in verdicts], postgres)
     values = {"tenant": tenant_id, "ids": ids, "rows": rows.dumps(verdicts)}
     values |= {} if postgres else {"now": utc_text(now)}
-    session.execute(_statement(template, table, spec, postgres), values)
+    rows.defer(session, _statement(template, table, spec, postgres), values)
 
 
 @lru_cache(maxsize=16)
@@ -231,9 +237,9 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, bool | int | float) else rows.storable(str(value), 2000)
 
 
-def _record_webhooks(session: Session, runtime: Runtime, tenant_id: str, tried: Iterable[Tried]) -> None:
+def _record_webhooks(session: Transaction, runtime: Runtime, tenant_id: str, tried: Iterable[Tried]) -> None:
     done = [t for t in tried if t.claim.channel == Channel.WEBHOOK and t.result is not None]
-    rows.insert(session, WebhookAttempt, [_webhook_row(item) for item in done])
+    rows.put(session, WebhookAttempt, [_webhook_row(item) for item in done])
     for item in done:
         if isinstance(item.result, PermanentError) and item.result.disable_endpoint and item.claim.configuration_id:
             webhooks.disable(session, runtime.clock, tenant_id, item.claim.configuration_id, item.result.code)

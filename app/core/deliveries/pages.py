@@ -12,7 +12,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.orm import Session
 
 from app import rows
 from app.core import preferences, recipients, rules, topics, webhooks
@@ -22,6 +21,7 @@ from app.core.deliveries.plan import Plan, PlannedEvent, Row, Setting, plan
 from app.core.outbox import Job, Lane, ring_after_commit
 from app.core.runtime import Runtime
 from app.core.webhooks import Endpoint
+from app.db import Transaction
 from app.models import Delivery
 from providers.contract import Channel, DeliveryStatus
 
@@ -34,7 +34,7 @@ def is_one_page(event: ClaimedEvent) -> bool:
 
 
 def plan_page(
-    session: Session, runtime: Runtime, tenant_id: str, group: Sequence[ClaimedEvent]
+    session: Transaction, runtime: Runtime, tenant_id: str, group: Sequence[ClaimedEvent]
 ) -> tuple[list[ClaimedEvent], list[Row]]:
     """Plan the next page of each event. Returns the events that have more pages, and the rows that are to be sent."""
     now = runtime.clock.now()
@@ -59,7 +59,7 @@ def plan_page(
     return [event for event in ours if not event.finished], pending
 
 
-def _next_people(session: Session, event: ClaimedEvent) -> tuple[list[str], ClaimedEvent]:
+def _next_people(session: Transaction, event: ClaimedEvent) -> tuple[list[str], ClaimedEvent]:
     """Whose turn it is, at most PAGE people, and the event as it stands after them."""
     people = list(event.user_ids[event.cursor : event.cursor + PAGE])
     moved = event
@@ -98,7 +98,7 @@ def _subscribed(setting: Setting, event_type: str) -> list[Endpoint]:
 
 
 def _setting(
-    session: Session, runtime: Runtime, tenant_id: str, pages: Sequence[PlannedEvent], now: datetime
+    session: Transaction, runtime: Runtime, tenant_id: str, pages: Sequence[PlannedEvent], now: datetime
 ) -> Setting:
     user_ids = sorted({user_id for page in pages for user_id in page.user_ids})
     return Setting(

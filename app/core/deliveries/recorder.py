@@ -22,7 +22,7 @@ from providers.contract import Accepted
 log = structlog.get_logger()
 
 FLUSH_ROWS, FLUSH_SECONDS = 50, 0.05  # so that a kill doubles no more than 50 ms' worth
-_LONGEST_PAUSE = 2.0
+_LONGEST_PAUSE = 0.5
 _MAY_PASS = (OperationalError, InterfaceError, PoolTimeoutError)  # the database's state, not the result's fault
 
 
@@ -30,7 +30,8 @@ class Recorder:
     """Writes results as they come: every 50 ms or 50 rows, also while a provider keeps us waiting.
 
     Not `threaded`, it writes them together when it is closed. `until` is the `time.monotonic()` up to which a database
-    that is away is tried again: what cannot be written before the lease ends will be sent a second time.
+    that is away is tried again. It may lie behind the lease's end: while the database is away nobody else can claim,
+    and what is written before somebody does is not sent a second time.
     """
 
     def __init__(self, runtime: Runtime, tenant_id: str, *, threaded: bool, until: float) -> None:
@@ -117,7 +118,7 @@ class Recorder:
             raise failure
 
     def _record(self, batch: Sequence[Tried]) -> float | None:
-        with self._runtime.db.transaction(tenant(self._tenant_id)) as session:
+        with self._runtime.db.work(tenant(self._tenant_id)) as session:
             return outcome.record(session, self._runtime, self._tenant_id, batch, random.Random())
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import structlog
-from sqlalchemy.orm import Session
 
 from app.core.deliveries import claims, content, turns, witness
 from app.core.deliveries.claims import Claim
@@ -20,7 +19,7 @@ from app.core.deliveries.turns import Turn
 from app.core.deliveries.watch import Watch
 from app.core.outbox import Job, Lane
 from app.core.runtime import Runtime
-from app.db import Purpose, narrow, system, tenant
+from app.db import Purpose, Transaction, narrow, system, tenant
 from providers.contract import Channel, PermanentError, Provider, ProviderError, Result, RetryableError
 
 log = structlog.get_logger()
@@ -39,7 +38,7 @@ def lease_seconds(runtime: Runtime, channel: str) -> float:
 def deliver(runtime: Runtime, lane: Lane) -> int:
     """Send one batch of what is due in a lane; ring first if more is left. Returns how many were claimed."""
     with Room(runtime, lane) as room:
-        with runtime.db.transaction(system(Purpose.CLAIM)) as session:
+        with runtime.db.work(system(Purpose.CLAIM)) as session:
             turn = turns.take(session, runtime, lane, room)
             batches = _claim(session, runtime, turn) if turn and turn.ids else []
         if turn is None:
@@ -50,7 +49,7 @@ def deliver(runtime: Runtime, lane: Lane) -> int:
     return len(turn.ids)
 
 
-def _claim(session: Session, runtime: Runtime, turn: Turn) -> list[Batch]:
+def _claim(session: Transaction, runtime: Runtime, turn: Turn) -> list[Batch]:
     narrow(session, tenant(turn.tenant_id))
     lease, now = lease_seconds(runtime, turn.channel), runtime.clock.now()
     return content.load(session, runtime, claims.claim_these(session, turn.tenant_id, turn.ids, now, lease))
@@ -58,7 +57,7 @@ def _claim(session: Session, runtime: Runtime, turn: Turn) -> list[Batch]:
 
 def send_now(runtime: Runtime, tenant_id: str, delivery_ids: Sequence[str]) -> None:
     """Send these deliveries in the calling thread, as far as they are pending."""
-    with runtime.db.transaction(tenant(tenant_id)) as session:
+    with runtime.db.work(tenant(tenant_id)) as session:
         lease = max(lease_seconds(runtime, channel) for channel in Channel)
         claimed = claims.claim_these(session, tenant_id, delivery_ids, runtime.clock.now(), lease)
         batches = content.load(session, runtime, claimed)

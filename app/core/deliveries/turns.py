@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 
 from sqlalchemy import text
-from sqlalchemy.orm import Session
 
 from app.core.channels import label
 from app.core.deliveries import alarms, breakers, claims, hosts, rates
@@ -21,6 +20,7 @@ from app.core.deliveries.gates import Room
 from app.core.deliveries.plan import Row
 from app.core.outbox import Lane
 from app.core.runtime import Runtime
+from app.db import Transaction
 from providers.contract import Channel, Provider
 
 SUSPECTS_EVERY = 10  # one claim in so many begins with a suspect, so that a busy tenant does not starve them
@@ -44,7 +44,7 @@ class Turn:
     more: bool = False
 
 
-def take(session: Session, runtime: Runtime, lane: Lane, room: Room) -> Turn | None:
+def take(session: Transaction, runtime: Runtime, lane: Lane, room: Room) -> Turn | None:
     """The next turn of a lane for which there is room; None if there is none. The session must be a `system` one."""
     ways = _Ways(session, runtime, lane)
     others = _round(session, runtime, lane, ways.channels)
@@ -80,7 +80,7 @@ def _waits(runtime: Runtime, row: Row, known: Mapping[str, Open]) -> bool:
     return bool(known) and bool(providers) and all(label(provider) in known for provider in providers)
 
 
-def _round(session: Session, runtime: Runtime, lane: Lane, channels: Sequence[str]) -> Iterator[Slot]:
+def _round(session: Transaction, runtime: Runtime, lane: Lane, channels: Sequence[str]) -> Iterator[Slot]:
     """Every slot of a lane once, beginning behind the one that was served last; in a new process, anywhere."""
     begin = _served.get(lane) or _anywhere(session)
     seen: set[Slot] = set()
@@ -96,7 +96,7 @@ def _round(session: Session, runtime: Runtime, lane: Lane, channels: Sequence[st
             last = found[-1]
 
 
-def _anywhere(session: Session) -> Slot:
+def _anywhere(session: Transaction) -> Slot:
     """Where a new process begins: beginning at the first, those that are restarted often would starve the last."""
     found = session.execute(_ANY_TENANT).scalar()
     return (str(found), "") if found else FIRST_SLOT
@@ -105,7 +105,7 @@ def _anywhere(session: Session) -> Slot:
 class _Ways:
     """Which channels lead anywhere just now, and how many deliveries each may be given."""
 
-    def __init__(self, session: Session, runtime: Runtime, lane: Lane) -> None:
+    def __init__(self, session: Transaction, runtime: Runtime, lane: Lane) -> None:
         self._session, self._runtime, self._lane = session, runtime, lane
         self._now = runtime.clock.now()
         self._open = breakers.glance(session, runtime)

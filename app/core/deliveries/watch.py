@@ -143,7 +143,7 @@ class Watch:
     def _note(self, change: Callable[[Transaction], bool]) -> bool:
         """Whether the change was ours to make. A database that is away keeps back no result."""
         try:
-            with self._runtime.db.transaction(system(Purpose.CLAIM)) as session:
+            with self._runtime.db.work(system(Purpose.CLAIM)) as session:
                 return change(session)
         except SQLAlchemyError as error:
             log.warning("breaker_not_noted", error=type(error).__name__)

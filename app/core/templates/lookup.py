@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import bindparam, or_, select, text
 
+from app import rows
 from app.core.templating import CompiledMessage, FileTemplates, compile_message
+from app.db import Transaction
 from app.errors import NotFoundError
 from app.models import Template
 
@@ -42,15 +44,15 @@ _cache = _Cache()
 
 
 def message(
-    session: Session, files: FileTemplates, tenant_id: str, key: str, channel: str, locale: str
+    session: Transaction, files: FileTemplates, tenant_id: str, key: str, channel: str, locale: str
 ) -> CompiledMessage:
     """The message of a key on a channel for a locale, compiled: the tenant's for `de-AT`, then `de`, then any, else
     the shipped one. The tenant's pieces stand over shipped ones of the same name.
 
     One small query when nothing has changed. Raises NotFoundError, or TemplateError for text that no longer compiles.
     """
-    query = select(Template.id, Template.version).where(*_wanted(tenant_id, key, channel, locale))
-    versions = sorted((row.id, row.version) for row in session.execute(query))
+    wanted = _named(session, tenant_id, key, channel, locale)
+    versions = sorted((row.id, row.version) for row in session.execute(_versions(rows.is_postgres(session)), wanted))
     mark = (tenant_id, key, channel, locale, files, tuple(versions))
     found = _cache.get(mark)
     if found is None:
@@ -76,23 +78,39 @@ def chain(locale: str) -> tuple[str, ...]:
     return (*("-".join(words[:length]) for length in range(len(words), 0, -1)), "")
 
 
-def _wanted(tenant_id: str, key: str, channel: str, locale: str) -> tuple[Any, ...]:
+def _named(session: Transaction, tenant_id: str, key: str, channel: str, locale: str) -> dict[str, Any]:
+    locales = list(chain(locale))
+    given = {"tenant": tenant_id, "channel": channel, "key": key}
+    return given | {"locales": locales if rows.is_postgres(session) else rows.dumps(locales)}
+
+
+def _wanted(postgres: bool) -> tuple[Any, ...]:
     """The rows that have a say in a message: its own, and all pieces."""
+    locales = "ANY(CAST(:locales AS text[]))" if postgres else "(SELECT value FROM json_each(:locales))"
     return (
-        Template.tenant_id == tenant_id,
-        Template.channel == channel,
-        Template.locale.in_(chain(locale)),
-        or_(Template.key == key, *(Template.key.like(f"{prefix}%") for prefix in PIECES)),
+        Template.tenant_id == bindparam("tenant"),
+        Template.channel == bindparam("channel"),
+        text(f"message_templates.locale {'=' if postgres else 'IN'} {locales}"),
+        or_(Template.key == bindparam("key"), *(Template.key.like(f"{prefix}%") for prefix in PIECES)),
     )
 
 
+@lru_cache(maxsize=2)
+def _versions(postgres: bool) -> Any:
+    return select(Template.id, Template.version).where(*_wanted(postgres))
+
+
+@lru_cache(maxsize=2)
+def _sources(postgres: bool) -> Any:
+    return select(Template.key, Template.locale, Template.parts).where(*_wanted(postgres))
+
+
 def sources(
-    session: Session, files: FileTemplates, tenant_id: str, key: str, channel: str, locale: str
+    session: Transaction, files: FileTemplates, tenant_id: str, key: str, channel: str, locale: str
 ) -> tuple[Mapping[str, str] | None, dict[str, str]]:
     """The parts of a message, or None when there is none, and the pieces it may include: name to source."""
-    found = session.execute(
-        select(Template.key, Template.locale, Template.parts).where(*_wanted(tenant_id, key, channel, locale))
-    ).all()
+    wanted = _named(session, tenant_id, key, channel, locale)
+    found = session.execute(_sources(rows.is_postgres(session)), wanted).all()
     order = chain(locale)
     parts, partials = files.parts(key, channel), files.partials(channel)
     for row in sorted(found, key=lambda row: order.index(row.locale), reverse=True):  # the nearest locale comes last

@@ -127,7 +127,7 @@ class EventWhole(EventOut):
 @blp.route("", methods=["POST"])
 @blp.arguments(EventIn)
 @admits(lambda event: [event.lane])
-@blp.creates(202, EventAccepted)
+@blp.creates(202, EventAccepted, light=True)
 def post_event(session: Session, event: pipeline.EventInput) -> dict[str, Any]:
     """Post one event."""
     who = caller()
@@ -139,7 +139,7 @@ def post_event(session: Session, event: pipeline.EventInput) -> dict[str, Any]:
 @blp.route("/batch", methods=["POST"])
 @blp.arguments(BatchIn)
 @admits(lambda batch: [event.lane for event in batch["events"][0].values()])
-@blp.creates(202, BatchAccepted)
+@blp.creates(202, BatchAccepted, light=True)
 def post_events(session: Session, batch: dict[str, Any]) -> dict[str, Any]:
     """Post up to a thousand events. Each is judged alone; when all are bad the answer is a 422."""
     who, (good, bad) = caller(), batch["events"]
