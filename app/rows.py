@@ -28,6 +28,8 @@ _POSTGRES_TYPES: tuple[tuple[type, str], ...] = (
 
 
 _CHUNK = 8_000_000  # characters of JSON in one statement
+# Due times are compared by the database's clock. New work is due at once, however far ahead the clock of its writer is.
+_NOT_LATER = "CASE WHEN next_attempt_at > now() THEN now() ELSE next_attempt_at END"
 
 
 def dumps(value: Any) -> str:
@@ -105,9 +107,10 @@ def _chunks(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 @lru_cache(maxsize=256)
 def _insert_statement(table: Table, names: tuple[str, ...], postgres: bool, *, answering: bool = True) -> TextClause:
     columns = ", ".join(names)
+    chosen = ", ".join(_NOT_LATER if postgres and name == "next_attempt_at" else name for name in names)
     spec = tuple((name, _type_name(table.c[name].type)) for name in names)
     return text(
-        f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {source(spec, postgres)} WHERE true"
+        f"INSERT INTO {table.name} ({columns}) SELECT {chosen} FROM {source(spec, postgres)} WHERE true"
         f" ON CONFLICT DO NOTHING{' RETURNING id' if answering else ''}"
     )
 

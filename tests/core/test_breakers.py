@@ -64,7 +64,7 @@ def texts(runtime: Runtime, tenant_id: str, count: int) -> list[str]:
 
 def states(runtime: Runtime) -> dict[str, breakers.Open]:
     with runtime.db.transaction(system(Purpose.CLAIM), read_only=True) as session:
-        return {one.name: one for one in breakers.states(session)}
+        return {one.name: one for one in breakers.states(session, runtime.clock.now())}
 
 
 def let_time_pass(*houses: Runtime) -> None:

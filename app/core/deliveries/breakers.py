@@ -42,7 +42,7 @@ _NO_WORD = frozenset(
     | {"smtputf8_unsupported", "message_too_large"}
 )
 
-_ALL = "SELECT name, reason, openings, opened_at, probe_at FROM breakers"
+_ALL = "SELECT name, reason, openings, opened_at, {probe_at} AS probe_at FROM breakers"
 _OPEN = """
 INSERT INTO breakers (name, reason, openings, opened_at, probe_at)
 VALUES (:name, :reason, 1, {now}, {later}) ON CONFLICT DO NOTHING RETURNING name
@@ -132,18 +132,22 @@ def glance(session: Transaction, runtime: Runtime) -> Mapping[str, Open]:
     """The open breakers by name, at most GLANCE_SECONDS old. The session must be a `system` one."""
     here = known(runtime)
     if here.is_old():
-        here.learn(states(session))
+        here.learn(states(session, runtime.clock.now()))
     return here.open
 
 
-def states(session: Transaction) -> list[Open]:
-    """Every open breaker, as the table has it. The session must be a `system` one."""
-    return [Open(**row) for row in session.execute(_typed()).mappings()]
+def states(session: Transaction, now: datetime) -> list[Open]:
+    """Every open breaker; `probe_at` by the clock that says `now`. The session must be a `system` one."""
+    postgres = rows.is_postgres(session)
+    values = {"now": utc_text(now)} if postgres else {}
+    return [Open(**row) for row in session.execute(_typed(postgres), values).mappings()]
 
 
-@lru_cache(maxsize=1)
-def _typed() -> TextualSelect:
-    return text(_ALL).columns(opened_at=Utc, probe_at=Utc)
+@lru_cache(maxsize=2)
+def _typed(postgres: bool) -> TextualSelect:
+    # The table has the database's time. Whose clock is wrong must neither ask too often nor never.
+    probe_at = "probe_at - now() + CAST(:now AS timestamptz)" if postgres else "probe_at"
+    return text(_ALL.format(probe_at=probe_at)).columns(opened_at=Utc, probe_at=Utc)
 
 
 def of_tenant(tenant_id: str) -> str:
