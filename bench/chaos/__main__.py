@@ -51,7 +51,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the order of faults and posts (default 1)")
     parser.add_argument("--rate", type=float, help=f"posts a second (default {FULL.rate:g})")
     parser.add_argument("--short", action="store_true", help="every fault once, in less than two minutes")
-    parser.add_argument("--keep", metavar="FOLDER", help="leave there what all processes noted and logged")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave there what all processes noted and logged")
     parser.add_argument("--sabotage", choices=tuple(sabotage.PLANTED), help="plant a fault: the run must fail")
     chosen = parser.parse_args()
     plan = SABOTAGED[chosen.sabotage] if chosen.sabotage else SHORT if chosen.short else FULL
@@ -63,9 +63,9 @@ def main() -> int:
     return 0 if run(plan, chosen.seed, chosen.sabotage or "none", chosen.keep).good else 1
 
 
-def run(plan: Plan, seed: int, planted: str = "none", keep: str | None = None) -> verdict.Verdict:
-    """One run; prints its table."""
-    with World(planted) as world:
+def run(plan: Plan, seed: int, planted: str = "none", keep: Path | None = None) -> verdict.Verdict:
+    """One run; prints its table. `keep`: a folder for what all processes noted and logged."""
+    with World(planted, keep) as world:
         history.install(world.admin_url)
         posts = Posts(seed, prepare(world))
         clients = Clients(world.port, posts, plan.rate)
@@ -76,15 +76,18 @@ def run(plan: Plan, seed: int, planted: str = "none", keep: str | None = None) -
         clients.stop(plan.patience)
         _wait_for_quiet(world, breaking, ended + plan.patience)
         print(f"quiet {time.monotonic() - ended:.0f} s after the last fault\n", flush=True)
-        found = history.read(world.admin_url)
-        seen = evidence.collect(world.folder, breaking.done)
-        planning = expected.compare(posts.made, found)
-        judged = verdict.judge(planning, found, seen)
-        report.show(breaking.done, planning, found, seen, judged)
-        if keep:
-            world.keep(Path(keep))
-            story.write(Path(keep) / "stories", judged, breaking.done, found, seen)
-        return judged
+        return _judge(world, posts, breaking, keep)
+
+
+def _judge(world: World, posts: Posts, breaking: faults.Faults, keep: Path | None) -> verdict.Verdict:
+    found = history.read(world.admin_url)
+    seen = evidence.collect(world.folder, breaking.done)
+    planning = expected.compare(posts.made, found)
+    judged = verdict.judge(planning, found, seen)
+    report.show(breaking.done, planning, found, seen, judged)
+    if keep:
+        story.write(keep / "stories", judged, breaking.done, found, seen)
+    return judged
 
 
 def _kinds(plan: Plan, seed: int) -> Iterator[str]:

@@ -39,13 +39,14 @@ _POSTGRES_ENV = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 class World:
     """PostgreSQL, Redis, three receivers, two web and two worker processes; durable settings. See the module."""
 
-    def __init__(self, sabotage: str = "none") -> None:
+    def __init__(self, sabotage: str = "none", keep: Path | None = None) -> None:
         self.folder = make_folder("chaos", durable=True)
         self.control = Control(self.folder)
         self.port = free_port()
         self.receiver_ports = {kind: free_port() for kind in RECEIVERS}
         self._worker = ("bench.chaos.worker", str(self.folder), sabotage)
         self._ending = contextlib.ExitStack()
+        self._kept = keep
         self.postgres: PostgresServer
         self.redis: RedisServer
         self.processes: dict[str, ServerProcess] = {}
@@ -129,9 +130,8 @@ class World:
 
         self.processes["web"].wait_until(is_ready)
 
-    def keep(self, folder: Path) -> None:
+    def _keep(self, folder: Path) -> None:
         """Copy what was noted and logged."""
-        folder.mkdir(parents=True, exist_ok=True)
         for path in self.folder.iterdir():
             if path.is_file():
                 shutil.copy(path, folder / path.name)
@@ -155,6 +155,9 @@ class World:
             self._add(name)
             self.run(name)
             self._ending.callback(self._end, name)
+        if self._kept:
+            self._kept.mkdir(parents=True, exist_ok=True)
+            self._ending.callback(self._keep, self._kept)
         self.wait_until_ready()
 
     def _end(self, name: str) -> None:
