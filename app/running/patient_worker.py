@@ -16,6 +16,8 @@ Imports nothing but gunicorn, so that gunicorn's parent process may load it and 
 
 from __future__ import annotations
 
+import ctypes
+import select
 import selectors
 import signal
 import socket
@@ -38,7 +40,21 @@ LONGEST_HEAD = 65_536
 _MOST_DRAINED = 65_536
 _END = b"\r\n\r\n"
 _PIECE = 16_384
+_SETTLE_SECONDS = 0.25  # in which who is half in comes through
+_SO_ATTACH_FILTER = 26
+# For the kernel (BPF): of a packet's TCP flags, SYN without ACK is someone new, and is dropped. They ask again a second
+# later, and are refused then.
+_NO_NEWCOMERS = ((0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFF_FFFF))
 _TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+def _keep_out(listener: Any) -> None:
+    """Have the kernel take no new connection. Raises OSError when it knows no such filter."""
+    program = b"".join(struct.pack("HBBI", *step) for step in _NO_NEWCOMERS)
+    held = ctypes.create_string_buffer(program)
+    listener.setsockopt(
+        socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_NO_NEWCOMERS), ctypes.addressof(held))
+    )
 
 
 class PatientUnreader(SocketUnreader):  # type: ignore[misc]
@@ -103,11 +119,25 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         super().set_accept_enabled(enabled)
         if enabled or self.alive:
             return
+        self._close_port()
+
+    def _close_port(self) -> None:
+        """Close the listening sockets without cutting anybody off: whoever is in their queues then is reset.
+
+        So nobody new gets in, those who are half in come through, and all are taken out of the queue before.
+        """
         for listener in self.sockets:
-            taken = -1
-            while taken != self.nr_conns:  # who is in the queue would be cut off when the port closes
-                taken = self.nr_conns
+            with suppress(OSError):  # not every kernel filters; then the queue is emptied all the same
+                _keep_out(listener)
+        end = time.monotonic() + _SETTLE_SECONDS
+        while True:
+            left = end - time.monotonic()
+            waiting, _, _ = select.select(self.sockets, (), (), max(left, 0.0))
+            if not waiting and left <= 0:
+                break
+            for listener in waiting:
                 self.accept(listener)
+        for listener in self.sockets:
             listener.close()
 
     def enqueue_req(self, conn: Any) -> None:

@@ -83,6 +83,16 @@ class Service:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def wait(self) -> int:
+        """Wait until it ends by itself. Returns the exit status."""
+        assert self._process is not None
+        return self._process.wait(STOP_SECONDS)
+
     def start(self, *, wait: bool = True) -> None:
         """Start it, `wait` until it answers that it is ready, and learn the key it prints if it made one."""
         with self._log.open("wb") as log:
@@ -121,7 +131,7 @@ class Service:
             os.killpg(self._process.pid, how)
         else:
             self._process.send_signal(how)
-        return self._process.wait(STOP_SECONDS)
+        return self.wait()
 
     def kill(self) -> None:
         """SIGKILL to all of its group."""
