@@ -27,7 +27,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
 from app.wire import Wire
-from app.work import Link, PostgresLink, SqliteLink, Work
+from app.work import Link, PostgresLink, SqliteLink, Work, wrapped
 
 Transaction: TypeAlias = Session | Work
 """What core's functions take: with the ORM for what people edit, without it for what happens to every delivery."""
@@ -115,7 +115,7 @@ class Database:
         """As `transaction`, without the ORM: for the hot path. Who waits for the commit is told of it."""
         info = {"scope": scope, "bell": self.bell}
         with self._turn(read_only):
-            borrowed = self.engine.raw_connection()
+            borrowed = self._borrow()
             try:
                 work = Work(self._link(borrowed, info, "BEGIN DEFERRED" if read_only else "BEGIN IMMEDIATE"), info)
                 try:
@@ -127,6 +127,15 @@ class Database:
                     raise
             finally:
                 _give_back(borrowed)
+
+    def _borrow(self) -> Any:
+        """A connection of the pool. A database that is away is the same fault as for a transaction."""
+        try:
+            return self.engine.raw_connection()
+        except psycopg.Error as error:
+            raise wrapped(error, "CONNECT", psycopg.Error) from error
+        except sqlite3.Error as error:
+            raise wrapped(error, "CONNECT", sqlite3.Error) from error
 
     def _link(self, borrowed: Any, info: dict[str, Any], begin: str) -> Link:
         if self.is_sqlite:

@@ -6,16 +6,17 @@ import threading
 
 import pytest
 from sqlalchemy import bindparam, select, text
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from app import rows
 from app.core import inbox
 from app.core.outbox import Job, Lane, ring_after_commit
 from app.core.runtime import Runtime
-from app.db import Purpose, UnscopedStatementError, narrow, person, system, tenant
+from app.db import Database, Purpose, UnscopedStatementError, narrow, person, system, tenant
 from app.ids import new_id
 from app.models import InAppNotification, Tenant
 from app.work import Rows
+from tests.servers.process import free_port
 
 _MINE = select(InAppNotification.id, InAppNotification.user_id, InAppNotification.created_at).where(
     InAppNotification.tenant_id == bindparam("tenant")
@@ -189,3 +190,10 @@ def test_a_connection_that_died_is_replaced(runtime: Runtime, tenant_id: str) ->
         work.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
     assert fault.value.connection_invalidated
     assert seen(runtime, tenant_id) == []
+
+
+@pytest.mark.parametrize("url", ["postgresql://nobody@127.0.0.1:{port}/none", "sqlite:////nowhere/at/all.db"])
+def test_a_database_that_is_away_is_sqlalchemys_error(url: str) -> None:
+    database = Database(url.format(port=free_port()))
+    with pytest.raises(OperationalError), database.work(system(Purpose.SWEEP)):
+        raise AssertionError("there is nothing to work on")
