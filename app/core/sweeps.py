@@ -21,13 +21,14 @@ from app.models.base import utc_text
 
 log = structlog.get_logger()
 
-MOST_LOSSES = 2  # the second time its worker is lost a delivery has failed
+MOST_LOSSES = 3  # the third time its worker is lost a delivery has failed
 _OWN_SECONDS = 10.0  # of work that the sweeper does itself in one round
 _LOCK_SPACE = 0x7469_6469  # "tidi", so that our advisory locks meet no one else's
 _HOUSE_SECONDS = 0.5  # of keeping house in one round, in batches
 _KINDS = ("leases", "rings", "prune", "backlog", "retention", "erasures")
 
-# The first loss makes a delivery a suspect, which is tried on its own; the second is its end.
+# The first loss makes a delivery a suspect, which is tried on its own. The second may be a coincidence: somebody killed
+# the worker while it tried an innocent one. The third is its end.
 _TAKE_BACK = """
 UPDATE notification_logs SET losses = losses + 1, lease_until = NULL, turn = {suspect}, updated_at = {now},
   status = CASE WHEN losses + 1 >= {most} THEN 'failed' ELSE 'pending' END, reason = 'worker_lost',

@@ -17,7 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.broker import Bell
 from app.config import Settings
 from app.core import pipeline, sweeps
-from app.core.deliveries import claims, content, event_claims, outcome, repair, send, status, turns
+from app.core.deliveries import claims, content, event_claims, gates, outcome, repair, send, status, turns
+from app.core.deliveries.gates import Room
 from app.core.deliveries.outcome import Tried
 from app.core.deliveries.recorder import Recorder
 from app.core.deliveries.schedule import SCHEDULES, delay_after, schedule_for
@@ -113,16 +114,56 @@ def test_a_result_of_an_older_attempt_does_not_touch_the_newer(runtime: Runtime,
     assert (first.outcome, second.outcome) == ("retryable", None)
 
 
-def test_the_second_lost_worker_is_a_deliverys_end(runtime: Runtime, tenant_id: str) -> None:
+def test_the_third_lost_worker_is_a_deliverys_end(runtime: Runtime, tenant_id: str) -> None:
     delivery_id = in_app(runtime, tenant_id)
-    claim(runtime, tenant_id, delivery_id)
-    expire(runtime, tenant_id)
-    assert delivery(runtime, tenant_id, delivery_id).turn == claims.SUSPECT
+    for _ in range(2):
+        claim(runtime, tenant_id, delivery_id)
+        expire(runtime, tenant_id)
+        found = delivery(runtime, tenant_id, delivery_id)
+        assert (found.status, found.turn) == ("pending", claims.SUSPECT)
     claim(runtime, tenant_id, delivery_id)
     expire(runtime, tenant_id)
     found = delivery(runtime, tenant_id, delivery_id)
     assert (found.status, found.reason) == ("failed", "worker_lost")
-    assert [attempt.outcome for attempt in rows_of(runtime, tenant_id, Attempt)] == ["lost", "lost"]
+    assert [attempt.outcome for attempt in rows_of(runtime, tenant_id, Attempt)] == ["lost", "lost", "lost"]
+
+
+def test_a_process_tries_one_suspect_at_a_time(runtime: Runtime, tenant_id: str) -> None:
+    # given two deliveries whose worker was lost, and a fresh one
+    provider = Scripted(Channel.SMS)
+    house = with_providers(runtime, provider)
+    first, second = (post_direct(house, tenant_id, Channel.SMS, f"+1500555000{n}", text="Words") for n in (1, 2))
+    for suspect in (first, second):
+        claim(runtime, tenant_id, suspect)
+    expire(runtime, tenant_id)
+    # when another thread of the process looks for work while one of the two is being tried
+    under_way: list[set[str]] = []
+
+    def try_it(message: OutboundMessage) -> Accepted:
+        if message.delivery_id in (first, second) and len(under_way) < 3:
+            fresh = post_direct(house, tenant_id, Channel.SMS, "+15005550003", text="Words")
+            begun = len(provider.began)
+            send.deliver(house, Lane.TRANSACTIONAL)
+            send.deliver(house, Lane.TRANSACTIONAL)
+            under_way.append({"suspect" if one != fresh else "fresh" for one in provider.began[begun:]})
+        return Accepted("id")
+
+    provider.act = try_it
+    drain(house)
+    # then it finds the fresh one, and never the other suspect, which has its turn afterwards
+    assert under_way == [{"fresh"}, {"fresh"}]
+    assert {row.status for row in rows_of(runtime, tenant_id, Delivery)} == {"sent"}
+
+
+def test_a_suspect_that_hangs_does_not_keep_the_others_for_ever(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gates, "ALONE_SECONDS", 0.0)
+    with Room(runtime, Lane.NORMAL) as hanging, Room(runtime, Lane.NORMAL) as other:
+        assert hanging.enter_alone()
+        assert other.enter_alone()
+        assert not hanging.leave_alone()  # it comes back too late to free anything
+        assert other.leave_alone()
 
 
 def test_a_suspect_is_tried_alone_and_after_the_others(runtime: Runtime, tenant_id: str) -> None:

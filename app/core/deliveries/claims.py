@@ -167,18 +167,26 @@ def slots(
 
 
 def due(
-    session: Transaction, lane: Lane, slot: Slot, now: datetime, limit: int = BATCH, *, suspects_first: bool = False
+    session: Transaction,
+    lane: Lane,
+    slot: Slot,
+    now: datetime,
+    limit: int = BATCH,
+    *,
+    suspects_first: bool = False,
+    suspects: bool = True,
 ) -> list[Due]:
     """Up to `limit` deliveries that are due: first attempts, then retries; else one suspect on its own.
 
-    With `suspects_first` one suspect on its own, if there is any. They are locked until the transaction ends.
+    With `suspects_first` one suspect on its own, if there is any; without `suspects` none. They are locked until the
+    transaction ends.
     """
     postgres = rows.is_postgres(session)
     values: dict[str, Any] = {"lane": lane.value, "tenant": slot[0], "channel": slot[1]}
     values |= {} if postgres else {"now": utc_text(now)}
     found: list[Due] = []
     for turn in (SUSPECT, FIRST, RETRY) if suspects_first else (FIRST, RETRY, SUSPECT):
-        wanted = 1 if turn == SUSPECT else limit - len(found)
+        wanted = int(suspects) if turn == SUSPECT else limit - len(found)
         if wanted > 0:
             statement = _statement(_DUE, postgres, turn).columns(
                 id=Id, configuration_id=Id, created_at=Utc, expires_at=Utc

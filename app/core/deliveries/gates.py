@@ -17,10 +17,12 @@ from providers.contract import Channel
 QUICK = Channel.IN_APP  # never waits for anybody outside
 _PASS_ON_SECONDS = 0.1
 _SHUT_OUT_SECONDS = 30.0  # so long somebody who was turned away is thought to wait still
+ALONE_SECONDS = 60.0  # a try that hangs keeps suspects waiting no longer than this
 
 _lock = threading.Lock()
 _inside: Counter[tuple[str, ...]] = Counter()  # (lane, channel), (lane, channel, tenant), …; "*": all that are slow
 _turned_away: dict[tuple[Lane, str, str], float] = {}  # (lane, channel, tenant): when
+_alone: dict[str, tuple[Room, float]] = {}  # "suspect": who tries one, and until when it is waited for
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class Room:
     ) -> None:
         for channel in list(self._entered):
             self.give_back(channel)
+        if self.leave_alone():
+            self._runtime.bell.ring(Job.DELIVER, self._lane)
 
     def has_space(self, channel: str) -> bool:
         """Whether anybody's batch of this channel could be sent now."""
@@ -95,6 +99,28 @@ class Room:
             missed = any(lane == self._lane for lane, _, _ in _turned_away)
         if missed:
             self._runtime.bell.ring(Job.DELIVER, self._lane)
+
+    def enter_alone(self) -> bool:
+        """Whether a suspect may be tried now: one at a time in a process.
+
+        One that kills its process must not take another with it, for which that might be the last loss.
+        """
+        now = time.monotonic()
+        with _lock:
+            held = _alone.get("suspect")
+            if held is not None and held[1] > now:
+                return False
+            _alone["suspect"] = (self, now + ALONE_SECONDS)
+            return True
+
+    def leave_alone(self) -> bool:
+        """Another suspect may be tried. False: this job tried none."""
+        with _lock:
+            held = _alone.get("suspect")
+            if held is None or held[0] is not self:
+                return False
+            del _alone["suspect"]
+            return True
 
     def is_wanted(self, channel: str) -> bool:
         """Whether another tenant was turned away from this channel, and has not had its turn since."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-
 
 from app.core import webhooks
 from app.core.deliveries import breakers, claims
 from app.core.deliveries.breakers import Open
-from app.core.deliveries.claims import BATCH, Due
+from app.core.deliveries.claims import BATCH, SUSPECT, Due
 from app.core.deliveries.plan import is_over
 from app.core.deliveries.schedule import JITTER, schedule_for
 from app.core.outbox import Lane
@@ -25,19 +25,28 @@ _SOON_SECONDS = 1.0  # for what another process is asking just now
 _chance = random.Random()
 
 
-def sort_out(
-    session: Transaction, runtime: Runtime, lane: Lane, tenant_id: str, broken: Mapping[str, Open]
-) -> tuple[list[str], dict[str, str], bool]:
-    """What of a tenant's webhooks may be claimed while some of its hosts are `broken`.
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """What may be claimed; which of it asks, as {id: breaker}; whether more may be due; whether it is a suspect."""
 
-    Answers ids; which of them ask, as {id: breaker}; and whether more may be due. What stands before those in the row
-    is put off, so that no later claim walks over it.
+    ids: list[str]
+    probes: dict[str, str]
+    more: bool
+    alone: bool
+
+
+def sort_out(
+    session: Transaction, runtime: Runtime, lane: Lane, tenant_id: str, broken: Mapping[str, Open], *, suspects: bool
+) -> Sorted:
+    """What of a tenant's webhooks may be claimed while some of its hosts are `broken`; without `suspects` none of them.
+
+    What stands before it in the row is put off, so that no later claim walks over it.
     """
     now, slot = runtime.clock.now(), (tenant_id, Channel.WEBHOOK.value)
     probes: dict[str, str] = {}
     for page in range(_MOST_PAGES):
         size = _PAGE if page else BATCH
-        found = claims.due(session, lane, slot, now, size)
+        found = claims.due(session, lane, slot, now, size, suspects=suspects)
         names = _names(session, tenant_id, found)
         ready = [one.id for one in found if names[one.id] not in broken][:BATCH]
         waiting = [one for one in found if names[one.id] in broken]
@@ -48,8 +57,10 @@ def sort_out(
         if waiting := [one for one in waiting if one.id not in probes]:
             _put_off(session, runtime, tenant_id, waiting, {one.id: broken[names[one.id]] for one in waiting})
         if ready or probes or len(found) < size:
-            return ready + list(probes), probes, len(found) == size
-    return [], {}, True
+            ids = ready + list(probes)
+            alone = bool(ids) and found[0].turn == SUSPECT
+            return Sorted(ids, probes, len(found) == size, alone)
+    return Sorted([], {}, more=True, alone=False)
 
 
 def delay(runtime: Runtime, state: Open, now: datetime, *, first: bool) -> float:

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from app.core.channels import label
 from app.core.deliveries import alarms, breakers, claims, hosts, rates
 from app.core.deliveries.breakers import Open
-from app.core.deliveries.claims import BATCH, FIRST_SLOT, SUSPECT, Slot
+from app.core.deliveries.claims import BATCH, FIRST_SLOT, SUSPECT, Due, Slot
 from app.core.deliveries.gates import Room
 from app.core.deliveries.plan import Row
 from app.core.outbox import Lane
@@ -46,7 +46,7 @@ class Turn:
 
 def take(session: Transaction, runtime: Runtime, lane: Lane, room: Room) -> Turn | None:
     """The next turn of a lane for which there is room; None if there is none. The session must be a `system` one."""
-    ways = _Ways(session, runtime, lane)
+    ways = _Ways(session, runtime, lane, room)
     others = _round(session, runtime, lane, ways.channels)
     full: set[str] = set()
     for slot in others:
@@ -105,8 +105,8 @@ def _anywhere(session: Transaction) -> Slot:
 class _Ways:
     """Which channels lead anywhere just now, and how many deliveries each may be given."""
 
-    def __init__(self, session: Transaction, runtime: Runtime, lane: Lane) -> None:
-        self._session, self._runtime, self._lane = session, runtime, lane
+    def __init__(self, session: Transaction, runtime: Runtime, lane: Lane, room: Room) -> None:
+        self._session, self._runtime, self._lane, self._room = session, runtime, lane, room
         self._now = runtime.clock.now()
         self._open = breakers.glance(session, runtime)
         self.channels = [channel.value for channel in Channel if self._leads_on(channel)]
@@ -116,8 +116,7 @@ class _Ways:
         """What of a slot may be claimed now."""
         if slot[1] == Channel.WEBHOOK:
             if broken := breakers.of_tenants_hosts(self._open, slot[0]):
-                ids, probes, more = hosts.sort_out(self._session, self._runtime, self._lane, slot[0], broken)
-                return Turn(*slot, ids, probes, more=more)
+                return self._of_whole_hosts(slot, broken)
             return self._batch(slot, [])
         providers = self._providers(slot[1])
         for provider in providers:
@@ -128,6 +127,14 @@ class _Ways:
             self.shut.add(slot[1])
             return Turn(*slot, [])
         return self._batch(slot, closed)
+
+    def _of_whole_hosts(self, slot: Slot, broken: Mapping[str, Open]) -> Turn:
+        """Webhooks while some of the tenant's hosts are broken."""
+        free = self._room.enter_alone()
+        found = hosts.sort_out(self._session, self._runtime, self._lane, slot[0], broken, suspects=free)
+        if free and not found.alone:
+            self._room.leave_alone()
+        return Turn(*slot, found.ids, found.probes, more=found.more or found.alone)
 
     def _leads_on(self, channel: Channel) -> bool:
         """Whether a look at the rows is worth while: a provider may be given something, or it is time to ask one."""
@@ -149,7 +156,7 @@ class _Ways:
         if state is None or state.probe_at > self._now:
             return None
         permit = rates.permit(self._session, self._runtime, provider)
-        found = claims.due(self._session, self._lane, slot, self._now, 1) if permit is None or permit.count else []
+        found = self._due(slot, 1) if permit is None or permit.count else []
         lease = 2 * self._runtime.channels.timeout(Channel(slot[1]))
         if not found or not breakers.take_probe(self._session, self._runtime, state.name, lease):
             return None
@@ -157,15 +164,23 @@ class _Ways:
             rates.charge(self._session, self._runtime, permit, 1)
         return Turn(*slot, [found[0].id], {found[0].id: state.name})
 
+    def _due(self, slot: Slot, limit: int, *, suspects_first: bool = False) -> list[Due]:
+        """What is due of a slot; a suspect only if this process tries no other just now."""
+        free = self._room.enter_alone()
+        found = claims.due(
+            self._session, self._lane, slot, self._now, limit, suspects_first=suspects_first, suspects=free
+        )
+        if free and not (found and found[0].turn == SUSPECT):
+            self._room.leave_alone()
+        return found
+
     def _batch(self, slot: Slot, providers: Sequence[Provider]) -> Turn:
         """As many as the providers' rates allow now. A try may meet any of them: the slowest decides."""
         asked = [rates.permit(self._session, self._runtime, provider) for provider in providers]
         permits = [permit for permit in asked if permit]
         limit = min([BATCH, *(permit.count for permit in permits)])
         suspects_first = next(_rounds) % SUSPECTS_EVERY == 0
-        found = []
-        if limit:
-            found = claims.due(self._session, self._lane, slot, self._now, limit, suspects_first=suspects_first)
+        found = self._due(slot, limit, suspects_first=suspects_first) if limit else []
         for permit in permits:
             rates.charge(self._session, self._runtime, permit, len(found))
         alone = bool(found) and found[0].turn == SUSPECT
