@@ -12,7 +12,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-
 from app import rows
 from app.core import preferences, recipients, rules, topics, webhooks
 from app.core.deliveries import event_claims, witness
