@@ -1,4 +1,4 @@
-"""`tidings up | web | worker | migrate | keys | token | listen | send | event`."""
+"""`tidings up | web | worker | migrate | backup | keys | token | listen | send | event`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from app.errors import InvalidError, RequestError
 from app.logs import configure_logs
 from app.models import SigningKey, Tenant
 from app.running import embedded
+from app.running.backup import back_up
 from app.running.server import become_server, check_port
 from app.running.worker import become_supervisor, run_alone
 from app.standing import complaint, standing
@@ -147,6 +148,18 @@ def migrate(down: str | None, yes: bool, maintain: bool, dry_run: bool) -> None:
             click.echo(f"API key (shown once): {made}")
         click.echo("The database is up to date.")
     del held
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@_guarded
+def backup(folder: Path) -> None:
+    """Copy the embedded database and its key into FOLDER, while the service runs."""
+    settings = _load()
+    if not settings.embedded:
+        _fail("The database is PostgreSQL: back it up by its own means, and keep SECRET_KEY. See docs/operations.md.")
+    for path in back_up(settings, folder):
+        click.echo(path)
 
 
 @main.group("keys")
