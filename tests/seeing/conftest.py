@@ -1,4 +1,4 @@
-"""The production shape in real processes: `web` is set up and started, `worker` is started beside it."""
+"""The production shape in real processes: `web` is set up and started, `workers` are started beside it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def web(
 
 
 @pytest.fixture
-def worker(web: Service) -> Iterator[Service]:
+def workers(web: Service) -> Iterator[Service]:
     """`tidings worker`; its `url` is where it answers."""
     made = Service(web.folder, command="worker", **web.settings)
     made.port = int(web.settings["WORKER_PORT"])

@@ -32,7 +32,7 @@ def children(service: Service) -> list[int]:
     return [int(one) for one in Path(f"/proc/{service.pid}/task/{service.pid}/children").read_text().split()]
 
 
-def test_an_event_is_counted_at_every_step(web: Service, worker: Service) -> None:
+def test_an_event_is_counted_at_every_step(web: Service, workers: Service) -> None:
     with HttpReceiver() as receiver:
         web.call("POST", "/api/webhooks/configurations", {"url": receiver.url("/hook")})
         for _ in range(5):
@@ -40,11 +40,11 @@ def test_an_event_is_counted_at_every_step(web: Service, worker: Service) -> Non
         receiver.wait_for(5, 30)
 
         sent = "tidings_deliveries_total{channel=webhook,result=sent}"
-        wait_until(lambda: figures(worker).get(sent) == 5, 30)
-    wait_until(lambda: figures(worker).get("tidings_part_up{part=redis}") == 1, 30)
+        wait_until(lambda: figures(workers).get(sent) == 5, 30)
+    wait_until(lambda: figures(workers).get("tidings_part_up{part=redis}") == 1, 30)
 
     assert figures(web)["tidings_events_accepted_total{lane=normal}"] == 5
-    found = figures(worker)
+    found = figures(workers)
     assert found["tidings_events_planned_total{status=planned}"] == 5
     assert found["tidings_deliveries_planned_total{channel=webhook,lane=normal}"] == 5
     assert found["tidings_deliveries_skipped_total{channel=email,reason=no_provider}"] == 5
@@ -57,7 +57,7 @@ def test_an_event_is_counted_at_every_step(web: Service, worker: Service) -> Non
     assert "tidings_events_accepted_total{lane=normal}" not in found
 
 
-def test_no_count_goes_back_when_a_process_dies(web: Service, worker: Service) -> None:
+def test_no_count_goes_back_when_a_process_dies(web: Service, workers: Service) -> None:
     accepted = "tidings_events_accepted_total{lane=normal}"
     with HttpReceiver() as receiver:
         web.call("POST", "/api/webhooks/configurations", {"url": receiver.url("/hook")})
@@ -67,17 +67,17 @@ def test_no_count_goes_back_when_a_process_dies(web: Service, worker: Service) -
             receiver.wait_for(4 * (round_ + 1), 30)
             wait_until(
                 lambda count=4 * (round_ + 1): (
-                    figures(worker).get("tidings_deliveries_total{channel=webhook,result=sent}") == count
+                    figures(workers).get("tidings_deliveries_total{channel=webhook,result=sent}") == count
                 ),
                 30,
             )
-            for service in (web, worker):
+            for service in (web, workers):
                 before = children(service)
                 for pid in before:
                     os.kill(pid, signal.SIGKILL)
                 wait_until(lambda one=service, old=before: len(set(children(one)) - set(old)) == len(old), 30)
             wait_until(web._ready, 30)
-            wait_until(worker._ready, 30)
+            wait_until(workers._ready, 30)
             assert figures(web)[accepted] == 4 * (round_ + 1)
 
     folder = Path(web.settings["TMPDIR"])
@@ -95,7 +95,7 @@ def test_a_new_start_begins_with_an_empty_folder(web: Service) -> None:
     assert "tidings_events_accepted_total{lane=normal}" not in figures(web)
 
 
-def test_the_workers_metrics_are_for_this_machine_or_for_a_token(web: Service, worker: Service) -> None:
+def test_the_workers_metrics_are_for_this_machine_or_for_a_token(web: Service, workers: Service) -> None:
     def status(address: str, **headers: str) -> int:
         request = urllib.request.Request(address, headers=headers)
         try:
@@ -104,13 +104,13 @@ def test_the_workers_metrics_are_for_this_machine_or_for_a_token(web: Service, w
         except urllib.error.HTTPError as error:
             return error.code
 
-    page = worker.url + "/metrics"
+    page = workers.url + "/metrics"
     assert (status(page), status(page, **{"X-Forwarded-For": "127.0.0.1"})) == (200, 403)
-    assert status(worker.url + "/elsewhere") == 404
+    assert status(workers.url + "/elsewhere") == 404
 
-    worker.stop()
-    worker.settings["METRICS_TOKEN"] = "let me see"
-    worker.start()
+    workers.stop()
+    workers.settings["METRICS_TOKEN"] = "let me see"
+    workers.start()
 
     assert (
         status(page),
@@ -121,13 +121,13 @@ def test_the_workers_metrics_are_for_this_machine_or_for_a_token(web: Service, w
         401,
         200,
     )
-    command = Path(f"/proc/{worker.pid}/cmdline").read_bytes()
+    command = Path(f"/proc/{workers.pid}/cmdline").read_bytes()
     assert b"let me see" not in command
 
 
-def test_a_port_that_is_taken_is_refused(web: Service, worker: Service) -> None:
-    second = worker.run("worker")
+def test_a_port_that_is_taken_is_refused(web: Service, workers: Service) -> None:
+    second = workers.run("worker")
 
     assert second.returncode == 1
     assert "WORKER_PORT: nobody can listen on" in second.stderr
-    assert worker.page("/health/live")
+    assert workers.page("/health/live")

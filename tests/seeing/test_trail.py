@@ -22,7 +22,7 @@ def stations(service: Service, name: str, id_: str) -> list[str]:
     return [line["event"] for line in lines(service) if id_ in (line.get(name) or ())]
 
 
-def test_an_event_is_followed_by_its_id(web: Service, worker: Service) -> None:
+def test_an_event_is_followed_by_its_id(web: Service, workers: Service) -> None:
     person = {"userId": "ada", "name": "Ada Lovelace", "email": "ada@example.com", "phone": "+15005550006"}
     with HttpReceiver() as receiver:
         receiver.on("/hook-with-a-token", Answer(500), Answer(204))
@@ -32,7 +32,7 @@ def test_an_event_is_followed_by_its_id(web: Service, worker: Service) -> None:
 
         def tried() -> list[dict[str, Any]]:
             found = [
-                line for line in lines(worker) if line["event"] == "deliveries_tried" and event_id in line["events"]
+                line for line in lines(workers) if line["event"] == "deliveries_tried" and event_id in line["events"]
             ]
             return found if {line["channel"] for line in found} == {"webhook", "in_app"} else []
 
@@ -41,12 +41,12 @@ def test_an_event_is_followed_by_its_id(web: Service, worker: Service) -> None:
     assert stations(web, "events", event_id) == ["event_accepted"]
     (accepted,) = [line for line in lines(web) if event_id in (line.get("events") or ())]
     assert accepted["request_id"]
-    assert stations(worker, "events", event_id)[0] == "events_planned"
-    assert {"deliveries_claimed", "deliveries_tried"} <= set(stations(worker, "events", event_id))
+    assert stations(workers, "events", event_id)[0] == "events_planned"
+    assert {"deliveries_claimed", "deliveries_tried"} <= set(stations(workers, "events", event_id))
     assert (results["webhook"]["result"], results["webhook"]["code"]) == ("retried", "http_500")
     assert (results["webhook"]["level"], results["webhook"]["provider"]) == ("warning", "webhook")
     assert (results["in_app"]["result"], results["in_app"]["count"]) == ("sent", 1)
     (delivery,) = results["in_app"]["deliveries"]
-    assert stations(worker, "deliveries", delivery) == ["events_planned", "deliveries_claimed", "deliveries_tried"]
+    assert stations(workers, "deliveries", delivery) == ["events_planned", "deliveries_claimed", "deliveries_tried"]
     for private in PRIVATE:
-        assert private not in web.log() + worker.log()
+        assert private not in web.log() + workers.log()
