@@ -1,0 +1,129 @@
+"""Lanes and expiry in planning: where deliveries wait, and which are too late."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from app.core import pipeline
+from app.core.outbox import Job, Lane
+from app.core.pipeline import DirectSend, EventInput
+from app.core.runtime import Runtime
+from app.db import tenant
+from app.errors import InvalidError
+from app.models import Delivery, Event, Rule
+from providers.contract import Channel
+from tests.core.helpers import ORDER, accept, keep_only, rows_of
+
+
+@pytest.fixture(autouse=True)
+def only_the_bell(runtime: Runtime, tenant_id: str) -> None:
+    keep_only(runtime, tenant_id, "in_app")
+
+
+class Listener:
+    """Hears which rings would go out."""
+
+    def __init__(self) -> None:
+        self.rings: list[tuple[str, str]] = []
+
+    def ring(self, job: Job, lane: Lane) -> bool:
+        self.rings.append((job.value, Lane(lane).value))
+        return True
+
+    ring_soon = ring
+
+
+@pytest.fixture
+def rings(runtime: Runtime) -> list[tuple[str, str]]:
+    listener = Listener()
+    runtime.db.bell = listener
+    return listener.rings
+
+
+def put_rule_into(runtime: Runtime, tenant_id: str, lane: Lane | None) -> None:
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        session.execute(update(Rule).where(Rule.tenant_id == tenant_id).values(lane=lane.value if lane else None))
+
+
+def order(**fields: Any) -> EventInput:
+    return EventInput("order.created", data=ORDER, user_ids=("ada",), **fields)
+
+
+@pytest.mark.parametrize("lane", Lane)
+def test_an_event_and_its_deliveries_wait_in_its_lane(
+    runtime: Runtime, tenant_id: str, rings: list[tuple[str, str]], lane: Lane
+) -> None:
+    accept(runtime, tenant_id, order(lane=lane))
+    assert rings == [("plan", lane.value)]
+    for other in set(Lane) - {lane}:
+        assert pipeline.plan_events(runtime, other) == 0
+    assert pipeline.plan_events(runtime, lane) == 1
+    assert {row.lane for row in rows_of(runtime, tenant_id, Delivery)} == {lane.value}
+
+
+def test_a_rules_lane_wins_and_is_rung_for(runtime: Runtime, tenant_id: str, rings: list[tuple[str, str]]) -> None:
+    # given a rule whose deliveries are bulk, whatever the event is
+    put_rule_into(runtime, tenant_id, Lane.BULK)
+    accept(runtime, tenant_id, order(lane=Lane.TRANSACTIONAL))
+    rings.clear()
+    # when the event is planned in its own lane
+    pipeline.plan_events(runtime, Lane.TRANSACTIONAL)
+    # then its thread sends nothing of another lane, which is told
+    (made,) = rows_of(runtime, tenant_id, Delivery)
+    assert (made.lane, made.status, made.attempt) == ("bulk", "pending", 0)
+    assert rings == [("deliver", "bulk")]
+
+
+def test_events_of_several_lanes_in_one_batch_ring_each(
+    runtime: Runtime, tenant_id: str, rings: list[tuple[str, str]]
+) -> None:
+    accept(runtime, tenant_id, *[order(lane=lane) for lane in (Lane.BULK, Lane.NORMAL, Lane.BULK)])
+    assert sorted(rings) == [("plan", "bulk"), ("plan", "normal")]
+
+
+def test_what_is_too_late_when_it_is_planned_is_skipped_with_its_reason(runtime: Runtime, tenant_id: str) -> None:
+    now = runtime.clock.now()
+    (late, early, never) = accept(
+        runtime,
+        tenant_id,
+        order(expires_at=now - timedelta(seconds=1)),
+        order(expires_at=now + timedelta(hours=1)),
+        order(),
+    )
+    while pipeline.plan_events(runtime, Lane.NORMAL):
+        pass
+    found = {row.event_id: row for row in rows_of(runtime, tenant_id, Delivery, channel="in_app")}
+    assert (found[late].status, found[late].reason) == ("skipped", "expired")
+    assert (found[early].status, found[early].expires_at) == ("delivered", now + timedelta(hours=1))
+    assert (found[never].status, found[never].expires_at) == ("delivered", None)
+
+
+def test_a_direct_send_waits_where_it_says_and_until_when(runtime: Runtime, tenant_id: str) -> None:
+    until = runtime.clock.now() + timedelta(hours=1)
+    plain = DirectSend(Channel.IN_APP, ("ada",), {"title": "t", "text": "m"})
+    bulk = DirectSend(Channel.IN_APP, ("bob",), {"title": "t", "text": "m"}, lane=Lane.BULK, expires_at=until)
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        for message in (plain, bulk):
+            pipeline.send_direct(session, runtime, tenant_id, message)
+    found = [(row.lane, row.expires_at) for row in rows_of(runtime, tenant_id, Delivery)]
+    assert found == [("transactional", None), ("bulk", until)]
+
+
+def test_a_direct_send_that_is_too_late_already_is_refused(runtime: Runtime, tenant_id: str) -> None:
+    message = DirectSend(Channel.IN_APP, ("ada",), {"title": "t"}, expires_at=runtime.clock.now())
+    with runtime.db.transaction(tenant(tenant_id)) as session, pytest.raises(InvalidError) as caught:
+        pipeline.send_direct(session, runtime, tenant_id, message)
+    assert set(caught.value.fields) == {"expiresAt"}
+    assert not rows_of(runtime, tenant_id, Delivery)
+
+
+def test_one_event_of_a_batch_may_be_too_late(runtime: Runtime, tenant_id: str) -> None:
+    now = runtime.clock.now()
+    events = [order(), order(expires_at=now), order(expires_at=now + timedelta(hours=1))]
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        assert pipeline.faults(session, runtime, tenant_id, events) == {1: {"expiresAt": "lies in the past"}}
+    assert not rows_of(runtime, tenant_id, Event)
