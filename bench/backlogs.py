@@ -51,6 +51,14 @@ def put_finished(service: Service, tenant_id: str, count: int) -> None:
     _in_chunks(service, _FINISHED, count, id=_ID.format(at=_WEEK_AGO), tenant=tenant_id, at=_WEEK_AGO)
 
 
+def put_tenants(service: Service, count: int) -> list[str]:
+    """So many tenants more; returns their ids."""
+    made = f"INSERT INTO tenants (id, name, webhook_secret, preference_defaults, created_at) SELECT {_ID}"
+    made += ", 'bulk', webhook_secret, preference_defaults, now() FROM (SELECT * FROM tenants LIMIT 1) AS one"
+    made += f", generate_series(1, {count}) AS n RETURNING id"
+    return [str(row[0]) for row in service.ask(made.format(at="clock_timestamp()"))]
+
+
 def left(service: Service, tenant_id: str) -> int:
     """How many deliveries of a tenant wait."""
     asked = f"SELECT count(*) FROM notification_logs WHERE status = 'pending' AND tenant_id = '{tenant_id}'"

@@ -107,6 +107,16 @@ class Service:
         """Of the production shape, as the application's role."""
         return self._database.app_url
 
+    @property
+    def worker_settings(self) -> dict[str, Any]:
+        """Of the production shape, for a worker's parts in this process."""
+        given = {name.lower(): value for name, value in self._worker_environment.items()}
+        return {name: given[name] for name in ("database_url", "redis_url", "secret_key")}
+
+    def run(self, statement: str) -> None:
+        """A statement without an answer, by the same connection as `ask`."""
+        self._connection.execute(statement)
+
     def outcomes(self, event_type: str) -> dict[str, int]:
         """{status: how many deliveries} of an event type."""
         counted = f"SELECT status, count(*) FROM notification_logs WHERE event_type = '{event_type}' GROUP BY status"
@@ -119,6 +129,7 @@ class Service:
             self._run("service", [_TIDINGS, "up"], env)
         else:
             env |= self._servers()
+            self._worker_environment = dict(env)
             migration = ServerProcess("migrate", make_folder("bench"))
             self._ending.callback(migration.stop)
             migration.run([_TIDINGS, "migrate"], env)
@@ -177,7 +188,7 @@ class Service:
             except (urllib.error.HTTPError, http.client.HTTPException):
                 return False
 
-        self._last.wait_until(is_ready)
+        self._last.wait_until(is_ready, timeout=90.0)
 
     def _connect(self, folder: Path) -> None:
         if self.shape == "embedded":
