@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import psycopg
@@ -22,7 +22,10 @@ _SETTLED_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Plan:
-    """How a run goes. `patience`: seconds for everything to come to its end after the last fault."""
+    """How a run goes. `every`: seconds between faults. `first`: kinds to begin with. `once`: every kind once.
+
+    `patience`: seconds for everything to come to its end after the last fault.
+    """
 
     seconds: float = 600.0
     rate: float = 12.0
@@ -30,17 +33,18 @@ class Plan:
     patience: float = 240.0
     kinds: tuple[str, ...] = faults.KINDS
     first: tuple[str, ...] = ()
+    once: bool = False
 
 
 FULL = Plan()
 # What takes a lease or two to heal comes first, so that the end is near when the faults are over.
 SLOW_TO_HEAL = ("row that hangs", "row that fails late", "row that kills", "all web killed", "web process killed")
-SHORT = Plan(seconds=50.0, every=2.0, patience=100.0, first=SLOW_TO_HEAL)
+SHORT = Plan(seconds=70.0, every=1.6, patience=60.0, first=SLOW_TO_HEAL, once=True)
 # A planted fault needs only what brings it to light.
 SABOTAGED = {
     "claim": Plan(seconds=8.0, every=1.0, patience=15.0, kinds=("rings doubled, spurious",)),
-    "sweep": Plan(seconds=8.0, every=2.0, patience=20.0, kinds=("worker killed",)),
-    "fencing": Plan(seconds=6.0, every=2.0, patience=45.0, kinds=("row that fails late",)),
+    "sweep": Plan(seconds=8.0, every=2.0, patience=15.0, kinds=("worker killed",)),
+    "fencing": Plan(seconds=6.0, every=2.0, patience=40.0, kinds=("row that fails late",)),
 }
 
 
@@ -92,9 +96,8 @@ def _judge(world: World, posts: Posts, breaking: faults.Faults, keep: Path | Non
 
 def _kinds(plan: Plan, seed: int) -> Iterator[str]:
     rest = tuple(kind for kind in plan.kinds if kind not in plan.first)
-    if not plan.first:
-        return faults.rounds(seed, rest)
-    return chain(plan.first, faults.rounds(seed, rest))
+    shuffled = faults.rounds(seed, rest)
+    return chain(plan.first, islice(shuffled, len(rest)) if plan.once else shuffled)
 
 
 def _wait_for_quiet(world: World, breaking: faults.Faults, end: float) -> None:

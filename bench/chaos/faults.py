@@ -51,14 +51,16 @@ class Faults:
         self.done: list[Fault] = []
 
     def run(self, seconds: float, every: float, kinds: Iterator[str]) -> None:
-        """Begin a fault every so many seconds, then wait for the last to end."""
+        """Begin a fault every so many seconds, until the time or the kinds are over; wait for the last to end."""
         end = time.monotonic() + seconds
         next_at = time.monotonic()
         while time.monotonic() < end or self._queue:
-            now = time.monotonic()
-            if next_at <= now < end:
-                self._begin(next(kinds))
-                next_at = now + every * self._chance.uniform(0.7, 1.3)
+            if next_at <= time.monotonic() < end:
+                if (kind := next(kinds, None)) is None:
+                    end = 0.0
+                    continue
+                self._begin(kind)
+                next_at = time.monotonic() + every * self._chance.uniform(0.7, 1.3)
             self._end_due()
             time.sleep(0.01)
 

@@ -7,6 +7,7 @@ answers: {at, id, again}. It accepts only what it also answers well and in full:
 from __future__ import annotations
 
 import asyncio
+import select
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ OK, SLOW, REFUSED, HUNG, HALF_OPEN, DRIP, ERROR, BUSY, CUT = MODES = (
     "busy",  # 429 with Retry-After, or SMTP's 421
     "cut",  # closes after the headers, or after the mail's content
 )
-SLOW_SECONDS = 0.2
+SLOW_SECONDS = 0.1
 DRIP_SECONDS = 0.2
 
 
@@ -90,6 +91,14 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """It has gone."""
         self.receiver.connections.discard(self)
+
+    def is_heard(self) -> bool:
+        """Whether the caller is still there to get an answer: what nobody waits for is not accepted."""
+        if self.stuck or self.transport.is_closing():
+            return False
+        gone = select.poll()
+        gone.register(self.transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+        return not gone.poll(0)
 
     def stick(self) -> None:
         """From here on nothing more is done for this caller; its connection ends with the mode."""

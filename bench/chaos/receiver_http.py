@@ -72,7 +72,7 @@ class HttpConnection(Connection):
             self._answer(path, headers, body)
 
     def _answer(self, path: str, headers: dict[str, str], body: bytes) -> None:
-        if not self.stuck and not self.transport.is_closing():
+        if self.is_heard():
             self.transport.write(self.answer(path, headers, body))
 
 

@@ -63,7 +63,7 @@ class SmtpConnection(Connection):
 
     def _answer(self, piece: bytes, is_content: bool) -> None:
         mode, verb = self.receiver.mode, piece[:4].upper()
-        if self.transport.is_closing() or self.stuck:
+        if not self.is_heard():
             return
         if mode == ERROR and (is_content or verb in (b"MAIL", b"RCPT", b"DATA")):
             self.transport.write(b"451 4.3.0 something broke here\r\n")

@@ -25,7 +25,7 @@ from app.core.deliveries.recorder import FLUSH_ROWS, FLUSH_SECONDS
 from bench.chaos.evidence import Acceptance, Evidence, Try
 from bench.chaos.expected import ARRIVED, Planning, wrong_end
 from bench.chaos.history import Change, Found
-from bench.chaos.worker import LEAST_LEASE_SECONDS
+from bench.chaos.worker import LEASE_SECONDS
 
 UNWRITTEN_SECONDS = FLUSH_SECONDS + 0.45  # a flush, and a commit on a machine whose cores are all busy
 _AFTER_OUTAGE_SECONDS = 3.0  # the recorder's longest pause, and a connection
@@ -164,7 +164,7 @@ def _until(one: Try, found: Found, evidence: Evidence) -> float | None:
 def _lease_was_over(found: Found, first: Try, second: Try) -> bool:
     claimed = [change.at for change in _claims(found.changes[first.id], first.attempt)]
     again = [change.at for change in _claims(found.changes[second.id], second.attempt)]
-    return bool(claimed and again) and again[0] - claimed[0] >= LEAST_LEASE_SECONDS
+    return bool(claimed and again) and again[0] - claimed[0] >= LEASE_SECONDS
 
 
 def _unrecorded(found: Found, evidence: Evidence) -> Iterator[str]:

@@ -20,7 +20,7 @@ from dramatiq.middleware.middleware import SkipMessage
 from app import wiring
 from app.clock import Clock
 from app.core.channels import Channels
-from app.core.deliveries import event_claims, schedule, send
+from app.core.deliveries import event_claims, gates, schedule, send
 from app.logs import configure_logs
 from app.running.worker import run_alone
 from bench.chaos import sabotage
@@ -28,11 +28,11 @@ from bench.chaos.control import Notes, Order
 from bench.chaos.poison import NotedProvider
 from providers.contract import Channel, Provider
 
-BATCH_SECONDS = 4.0
-LEAST_LEASE_SECONDS = 12.0  # twice BATCH_SECONDS and the least timeout that `world` sets
-PLANNING_SECONDS = 12.0
+BATCH_SECONDS = 2.5
+TIMEOUT_SECONDS = 2.0  # of every provider
+LEASE_SECONDS = 2 * (BATCH_SECONDS + TIMEOUT_SECONDS)  # as `send.lease_seconds` has it
 RETRIES = (0.5, 1.0, 1.0, 2.0, 2.0) + 40 * (3.0,)  # long enough that no outage of a test exhausts it
-LATE_SECONDS = 21.0  # longer than every lease, which is at most twice BATCH_SECONDS and the 5 s of in-app
+LATE_SECONDS = 2 * LEASE_SECONDS  # by then another try has succeeded
 SLOTS = 8
 
 
@@ -65,12 +65,18 @@ def noted_channels(notes: Notes) -> type[Channels]:
     """The product's channels with every provider in a NotedProvider."""
 
     class NotedChannels(Channels):
-        def __init__(self, providers: Mapping[Channel, Sequence[Provider]], *args: Any, **kwargs: Any) -> None:
+        def __init__(
+            self,
+            providers: Mapping[Channel, Sequence[Provider]],
+            timeouts: Mapping[Channel, float],
+            *args: Any,
+            **kwargs: Any,
+        ) -> None:
             noted = {
                 channel: [NotedProvider(provider, notes, LATE_SECONDS) for provider in found]
                 for channel, found in providers.items()
             }
-            super().__init__(noted, *args, **kwargs)
+            super().__init__(noted, dict.fromkeys(timeouts, TIMEOUT_SECONDS), *args, **kwargs)
 
     return NotedChannels
 
@@ -78,7 +84,8 @@ def noted_channels(notes: Notes) -> type[Channels]:
 def shorten() -> None:
     """Leases of seconds, and retries that follow soon and do not end."""
     send.BATCH_SECONDS = BATCH_SECONDS
-    event_claims.LEASE_SECONDS = PLANNING_SECONDS
+    event_claims.LEASE_SECONDS = LEASE_SECONDS
+    gates.ALONE_SECONDS = LEASE_SECONDS
     schedule.SCHEDULES.update(dict.fromkeys(Channel, RETRIES))
 
 

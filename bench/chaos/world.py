@@ -24,6 +24,7 @@ from app.running.worker import SUPERVISOR
 from bench import cpu
 from bench.chaos.control import Control
 from bench.chaos.receiver_http import ACCOUNT, TOKEN
+from bench.chaos.worker import TIMEOUT_SECONDS
 from tests.servers.postgres import PostgresServer, start_postgres
 from tests.servers.process import ServerProcess, free_port, make_folder
 from tests.servers.redis import RedisServer, start_redis
@@ -169,7 +170,7 @@ class World:
         return process
 
     def _environment(self, database_url: str, owner_url: str) -> dict[str, str]:
-        ports = self.receiver_ports
+        ports, timeout = self.receiver_ports, str(int(TIMEOUT_SECONDS * 1000))
         return {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
             "PYTHONPATH": str(_ROOT),
@@ -190,9 +191,9 @@ class World:
             "TWILIO_AUTH_TOKEN": TOKEN,
             "TWILIO_PHONE_NUMBER": "+15005550006",
             "TWILIO_API_URL": f"http://127.0.0.1:{ports['twilio']}",
-            "EMAIL_TIMEOUT": "2000",
-            "SMS_TIMEOUT": "2000",
-            "WEBHOOK_TIMEOUT": "2000",
+            "EMAIL_TIMEOUT": timeout,
+            "SMS_TIMEOUT": timeout,
+            "WEBHOOK_TIMEOUT": timeout,
         } | {f"RATE_LIMIT_{kind}": _UNLIMITED for kind in ("EVENTS", "WRITE", "SEND", "READ", "PUBLIC", "CALLBACKS")}
 
     def _postgres_answers(self) -> bool:
