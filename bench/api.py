@@ -42,17 +42,28 @@ class Api:
 
     def post(self, path: str, body: Any) -> Any:
         """The answer's JSON. Raises RuntimeError when it is no success."""
-        data = json.dumps(body).encode()
+        return self._call("POST", path, body)
+
+    def put(self, path: str, body: Any) -> Any:
+        """As `post`."""
+        return self._call("PUT", path, body)
+
+    def get(self, path: str) -> Any:
+        """As `post`, without a body."""
+        return self._call("GET", path, None)
+
+    def _call(self, method: str, path: str, body: Any) -> Any:
+        data = None if body is None else json.dumps(body).encode()
         try:
-            self._connection.request("POST", path, data, self._headers)
+            self._connection.request(method, path, data, self._headers)
             answer = self._connection.getresponse()
         except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
             self._connection.close()  # kept too long: the server hangs up after five idle seconds
-            self._connection.request("POST", path, data, self._headers)
+            self._connection.request(method, path, data, self._headers)
             answer = self._connection.getresponse()
         said = answer.read()
         if not 200 <= answer.status < 300:
-            raise RuntimeError(f"POST {path}: {answer.status} {said[:500]!r}")
+            raise RuntimeError(f"{method} {path}: {answer.status} {said[:500]!r}")
         return json.loads(said)
 
 

@@ -15,6 +15,7 @@ LINES = {
     "fanout": ["in_app", "email", "webhook-1", "webhook", "idle, ms of CPU a second"],
     "memory": ["after start", "after 24 deliveries"],
     "latency": ["webhook", "email"],
+    "topics": ["planning", "in_app", "email"],
 }
 
 
