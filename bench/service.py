@@ -93,10 +93,14 @@ class Service:
         """Rows of a query, by a connection that passes by row-level security and whose CPU does not count."""
         return list(self._connection.execute(question).fetchall())
 
+    def is_at_work(self) -> bool:
+        """Whether an event is not planned or a delivery has no result yet."""
+        return bool(self.ask(_UNDONE)[0][0])
+
     def wait_until_done(self, timeout_s: float = 300.0) -> None:
         """Until every event is planned and every delivery has its result. Raises TimeoutError."""
         end = time.monotonic() + timeout_s
-        while self.ask(_UNDONE)[0][0]:
+        while self.is_at_work():
             if time.monotonic() > end:
                 found = "SELECT status, reason, count(*) FROM notification_logs GROUP BY status, reason"
                 raise TimeoutError(f"not done after {timeout_s:g} s: {self.ask(found)}")
