@@ -9,6 +9,7 @@ a tenant table that does not name its tenant.
 from __future__ import annotations
 
 import re
+import select
 import sqlite3
 import threading
 import time
@@ -225,12 +226,23 @@ def _note_use(_dbapi_connection: Any, record: Any) -> None:
 
 def _ping_if_idle(dialect: Dialect, dbapi_connection: Any, record: Any, _proxy: Any) -> None:
     """A connection that lay idle may be dead: ask before it is used. `pool_pre_ping` would ask every time."""
-    if time.monotonic() - record.info.get("tidings_used", 0.0) < _IDLE_SECONDS:
+    used = record.info.get("tidings_used", 0.0)
+    if time.monotonic() - used < _IDLE_SECONDS and not _has_spoken(dbapi_connection):
         return
     try:
         dialect.do_ping(dbapi_connection)
     except Exception as error:
         raise DisconnectionError("the connection has died") from error  # the pool makes new ones
+
+
+def _has_spoken(dbapi_connection: Any) -> bool:
+    """Whether the server has said something unasked, which is nearly always that it has gone. Costs no round trip."""
+    heard = select.poll()
+    try:
+        heard.register(dbapi_connection.pgconn.socket, select.POLLIN)
+    except psycopg.OperationalError:
+        return True
+    return bool(heard.poll(0))
 
 
 def _sqlite_engine(url: str, pool_size: int) -> Engine:

@@ -70,12 +70,10 @@ def processes(shape: str, folder: Path, values: dict[str, Any], **settings: str)
     try:
         made.start()
         yield made
-    except BaseException:
-        for one in dict.fromkeys((made.web, made.worker)):
-            print(f"{one.command}: {one.log()[-8000:]}")
-        raise
     finally:
         made.kill()
+        for one in dict.fromkeys((made.web, made.worker)):
+            print(f"{one.command}:\n{one.log()[-8000:]}")  # shown when a test fails
 
 
 def children(pid: int) -> list[int]:

@@ -1,0 +1,175 @@
+"""PostgreSQL and Redis restart under running web and worker processes: all of it goes on by itself, nothing is lost."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+from sqlalchemy import text
+
+from app import make_runtime, schema
+from app.config import Settings
+from app.core import keys
+from app.core.runtime import Runtime
+from app.db import Purpose, system
+from app.models import Delivery, Event
+from tests.conftest import KEY, wait_until
+from tests.core.helpers import add_endpoint, rows_of
+from tests.processes import Processes, processes
+from tests.servers.http import HttpReceiver
+from tests.servers.postgres import start_postgres
+from tests.servers.process import ServerProcess
+from tests.servers.redis import start_redis
+
+PATIENCE = 90.0
+AWAY_SECONDS = 1.5
+EVENT = {"eventType": "seen.one", "data": {}}
+
+
+class World:
+    """Servers of our own, which may be restarted, and the service on them."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.postgres, self.redis = start_postgres(durable=True), start_redis()
+        stack.callback(self.postgres.stop)
+        stack.callback(self.redis.stop)
+        made = self.postgres.create_database("reconnect")
+        schema.upgrade(made.owner_url, made.app_url)
+        values = {"data_dir": folder / "var", "secret_key": "a secret key for tests only, 40 characters"}
+        values |= {"database_url": made.app_url, "redis_url": self.redis.url}
+        self.runtime: Runtime = make_runtime(Settings(**values))
+        stack.callback(self.runtime.db.close)
+        with self.runtime.db.transaction(system(Purpose.MIGRATE)) as session:
+            owner, _ = keys.bootstrap(session, self.runtime.vault, self.runtime.clock, api_key_secret=KEY)
+        self.tenant_id = owner.id
+        self.receiver = stack.enter_context(HttpReceiver())
+        add_endpoint(self.runtime, owner.id, self.receiver.url("/hook"), ("seen.*",))
+        many = "1000000 per minute"
+        limits = {"RATE_LIMIT_EVENTS": many}
+        self.processes: Processes = stack.enter_context(processes("production", folder, values, **limits))
+
+    def postgres_answers(self) -> bool:
+        try:
+            psycopg.connect(self.postgres.admin_url, connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def redis_answers(self) -> bool:
+        try:
+            with redis.Redis.from_url(self.redis.url, socket_timeout=2) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    def ready(self) -> bool:
+        """Whether the web process says that it can work, with all its parts."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.processes.web.port, timeout=10)
+        try:
+            connection.request("GET", "/health/ready")
+            answer = connection.getresponse()
+            return answer.status == 200 and json.loads(answer.read())["status"] == "ok"
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def post(self) -> tuple[int, str]:
+        """One event: (status, its id); (0, "") when there was no answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.processes.web.port, timeout=30)
+        headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+        try:
+            connection.request("POST", "/api/events", json.dumps(EVENT), headers)
+            answer = connection.getresponse()
+            return answer.status, str(json.loads(answer.read()).get("id"))
+        except (OSError, http.client.HTTPException):
+            return 0, ""
+        finally:
+            connection.close()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with ExitStack() as stack:
+        yield World(tmp_path_factory.mktemp("reconnect"), stack)
+
+
+def restart(server: ServerProcess, how: signal.Signals, answers: Callable[[], bool], death_signal: int) -> None:
+    """Stop a server, leave it away for a moment, and start it on the same data and port."""
+    process = server.popen
+    assert process is not None
+    process.send_signal(how)
+    process.wait()
+    time.sleep(AWAY_SECONDS)  # the outage itself
+    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+    server.start(process.args, env=environment, death_signal=death_signal)  # type: ignore[arg-type]
+    wait_until(answers, PATIENCE)
+
+
+def let_leases_end(world: World) -> None:
+    """The minutes pass for which a worker whose transaction broke off holds its events."""
+    with world.runtime.db.transaction(system(Purpose.SWEEP)) as session:
+        session.execute(text("UPDATE event_logs SET lease_until = created_at WHERE status = 'planning'"))
+
+
+FAULTS: dict[str, Callable[[World], None]] = {
+    "PostgreSQL, fast": lambda world: restart(
+        world.postgres.process, signal.SIGINT, world.postgres_answers, signal.SIGQUIT
+    ),
+    "PostgreSQL, immediate": lambda world: restart(
+        world.postgres.process, signal.SIGQUIT, world.postgres_answers, signal.SIGQUIT
+    ),
+    "Redis": lambda world: restart(world.redis.process, signal.SIGKILL, world.redis_answers, signal.SIGKILL),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_it_goes_on_by_itself_and_nothing_is_lost(world: World, fault: str) -> None:
+    answers: list[tuple[float, int, str]] = []  # when it was posted, its status, the event's id
+    over, end = threading.Event(), time.monotonic() + PATIENCE
+
+    def go_on() -> None:
+        while not over.is_set() and time.monotonic() < end:
+            began = time.monotonic()
+            answers.append((began, *world.post()))
+
+    with ThreadPoolExecutor(4) as pool:
+        # given clients that post all the time
+        posting = [pool.submit(go_on) for _ in range(4)]
+        wait_until(lambda: len(answers) > 20, PATIENCE)
+        # when a server goes and comes back
+        FAULTS[fault](world)
+        wait_until(world.ready, PATIENCE)
+        again, before = time.monotonic(), len(answers)
+        wait_until(lambda: len(answers) > before + 100, PATIENCE)
+        over.set()
+        for one in posting:
+            one.result()
+    # then from that moment on no request has failed
+    assert Counter(status for began, status, _ in answers if began > again).keys() == {202}
+    # and while it was away, everybody had an answer, without Redis even the right one
+    assert {status for _, status, _ in answers} <= ({202} if fault == "Redis" else {202, 503})
+    accepted = {made for _, status, made in answers if status == 202}
+    # and all that was accepted is planned and delivered, once
+
+    def delivered() -> bool:
+        made = rows_of(world.runtime, world.tenant_id, Delivery)
+        return {row.status for row in made} == {"delivered"} and {row.event_id for row in made} >= accepted
+
+    let_leases_end(world)
+    wait_until(lambda: {row.status for row in rows_of(world.runtime, world.tenant_id, Event)} == {"planned"}, PATIENCE)
+    wait_until(delivered, PATIENCE)
+    came = Counter(one.headers["webhook-id"] for one in world.receiver.ledger)
+    assert set(came.values()) == {1}
+    assert set(came) == {row.id for row in rows_of(world.runtime, world.tenant_id, Delivery)}
