@@ -76,6 +76,7 @@ class UnscopedStatementError(Exception):
 
 _WRITE_LOCK_SECONDS = 30.0
 _IDLE_SECONDS = 1.0
+_VACUUMED_BYTES = 256 * 1024 * 1024  # some seconds' work
 _MORE_ON_POSTGRES, _MORE_ON_SQLITE = 4, 16  # connections beyond the pool's size, when all are in use
 _SET_SCOPE = text(
     "SELECT set_config('tidings.scope', :kind, true), set_config('tidings.tenant', :tenant, true),"
@@ -169,10 +170,18 @@ class Database:
             connection.exec_driver_sql("SELECT 1")
 
     def tidy(self) -> None:
-        """Empty SQLite's log, in which what was removed still stands, as far as no reader needs it."""
-        if self.is_sqlite:
-            with self._turn(read_only=False), closing(self.engine.raw_connection()) as connection:
-                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")  # not within a transaction
+        """Leave nothing of what was removed in SQLite's files: neither in its log nor between the rows of a page.
+
+        A large file is not written anew, which would keep writers waiting for too long.
+        """
+        if not self.is_sqlite:
+            return
+        with self._turn(read_only=False), closing(self.engine.raw_connection()) as connection:
+            cursor = connection.cursor()  # not within a transaction
+            pages, size = (cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+            if pages * size <= _VACUUMED_BYTES:
+                cursor.execute("VACUUM")
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         """Give back every connection."""
