@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from app.core import webhooks
-from app.core.deliveries import breakers, claims
+from app.core.deliveries import breakers, claims, witness
 from app.core.deliveries.breakers import Open
 from app.core.deliveries.claims import BATCH, SUSPECT, Due
 from app.core.deliveries.plan import is_over
@@ -99,6 +99,7 @@ def _put_off(
         verdicts.append({"id": one.id, **_verdict(runtime, one, state, now, first=state.name not in met)})
         met.add(state.name)
     claims.put_off(session, tenant_id, verdicts, now)
+    witness.ended(session, Channel.WEBHOOK, verdicts)
 
 
 def _verdict(runtime: Runtime, one: Due, state: Open, now: datetime, *, first: bool) -> dict[str, Any]:

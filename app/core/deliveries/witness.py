@@ -146,6 +146,23 @@ def recorded(session: Transaction, tried: Sequence[Tried], verdicts: Sequence[Ro
     tell_after_commit(session, partial(_tell_results, tried, verdicts))
 
 
+def ended(session: Transaction, channel: Channel, verdicts: Sequence[Row]) -> None:
+    """When this transaction commits: deliveries came to their end without a try. What goes on waiting is not told."""
+    over = [verdict for verdict in verdicts if verdict["status"] != DeliveryStatus.PENDING]
+    if not over:
+        return
+
+    def tell() -> None:
+        for verdict in over:
+            DELIVERIES.labels(channel.value, str(verdict["status"])).inc()
+            if verdict["status"] == DeliveryStatus.SKIPPED:
+                DELIVERIES_SKIPPED.labels(channel.value, verdict["reason"]).inc()
+        ids = [verdict["id"] for verdict in over]
+        log.info("deliveries_ended", channel=channel.value, deliveries=ids[:MOST_IDS], count=len(ids))
+
+    tell_after_commit(session, tell)
+
+
 def _tell_results(tried: Sequence[Tried], verdicts: Sequence[Row]) -> None:
     results: Counter[tuple[str, str]] = Counter()
     groups: dict[tuple[str, str | None, str, str | None], list[Claim]] = defaultdict(list)
