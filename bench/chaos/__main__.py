@@ -38,7 +38,10 @@ class Plan:
 
 FULL = Plan()
 # What takes a lease or two to heal comes first, so that the end is near when the faults are over.
-SLOW_TO_HEAL = ("row that hangs", "row that fails late", "row that kills", "all web killed", "web process killed")
+SLOW_TO_HEAL = (
+    *("row that hangs", "row that fails late", "row that kills"),
+    *("PostgreSQL immediate", "all web killed", "PostgreSQL fast", "web process killed"),
+)
 SHORT = Plan(seconds=70.0, every=1.6, patience=60.0, first=SLOW_TO_HEAL, once=True)
 # A planted fault needs only what brings it to light.
 SABOTAGED = {

@@ -33,6 +33,7 @@ KEY = "tdg_live_" + "c" * 40
 RECEIVERS = ("smtp", "http", "twilio")
 _TIDINGS = str(Path(sys.executable).with_name("tidings"))
 _ROOT = Path(__file__).resolve().parents[2]
+_READY_SECONDS = 120.0  # on a machine that has a lot else to do
 _UNLIMITED = "999999999 per minute"
 _POSTGRES_ENV = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
@@ -102,7 +103,7 @@ class World:
         process = self.postgres.process
         if process.popen:
             process.start(list(map(str, process.popen.args)), _POSTGRES_ENV, signal.SIGQUIT)
-        process.wait_until(self._postgres_answers)
+        process.wait_until(self._postgres_answers, _READY_SECONDS)
 
     def stop_redis(self) -> None:
         """Kill it."""
@@ -116,7 +117,7 @@ class World:
         process = self.redis.process
         if process.popen:
             process.start(list(map(str, process.popen.args)))
-        process.wait_until(self._redis_answers)
+        process.wait_until(self._redis_answers, _READY_SECONDS)
 
     def wait_until_ready(self) -> None:
         """Until a web process says so."""
@@ -129,7 +130,7 @@ class World:
             except (urllib.error.HTTPError, http.client.HTTPException):
                 return False
 
-        self.processes["web"].wait_until(is_ready)
+        self.processes["web"].wait_until(is_ready, _READY_SECONDS)
 
     def _keep(self, folder: Path) -> None:
         """Copy what was noted and logged."""
