@@ -34,6 +34,7 @@ LEASE_SECONDS = 2 * (BATCH_SECONDS + TIMEOUT_SECONDS)  # as `send.lease_seconds`
 RETRIES = (0.5, 1.0, 1.0, 2.0, 2.0) + 40 * (3.0,)  # long enough that no outage of a test exhausts it
 LATE_SECONDS = 2 * LEASE_SECONDS  # by then another try has succeeded
 SLOTS = 8
+STARTED = "worker-started"  # a file that is there when a worker has come as far as to work
 
 
 class ShiftedClock(Clock):
@@ -113,6 +114,7 @@ def main() -> int:
     configure_logs(settings)
     runtime = wiring.make_runtime(settings, ShiftedClock(Order(folder, f"clock-{slot}", 0)))
     runtime.bell.broker.add_middleware(LosesRings(Order(folder, "lose", False)))
+    (folder / STARTED).touch()
     return run_alone(runtime)
 
 

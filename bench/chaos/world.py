@@ -24,7 +24,7 @@ from app.running.worker import SUPERVISOR
 from bench import cpu
 from bench.chaos.control import Control
 from bench.chaos.receiver_http import ACCOUNT, TOKEN
-from bench.chaos.worker import TIMEOUT_SECONDS
+from bench.chaos.worker import STARTED, TIMEOUT_SECONDS
 from tests.servers.postgres import PostgresServer, start_postgres
 from tests.servers.process import ServerProcess, free_port, make_folder
 from tests.servers.redis import RedisServer, start_redis
@@ -161,6 +161,7 @@ class World:
             self._kept.mkdir(parents=True, exist_ok=True)
             self._ending.callback(self._keep, self._kept)
         self.wait_until_ready()
+        self.processes["worker"].wait_until((self.folder / STARTED).exists, _READY_SECONDS)
 
     def _end(self, name: str) -> None:
         self.kill(self.tree(name))

@@ -35,12 +35,14 @@ def run(*options: str) -> tuple[int, str, dict[str, bool]]:
     return done.returncode, done.stdout + done.stderr, lines
 
 
+@pytest.mark.timeout(420)
 def test_every_fault_once_and_nothing_is_lost_or_doubled() -> None:
     status, said, lines = run("--short")
     assert status == 0, said
     assert lines == dict.fromkeys(LINES, True)
 
 
+@pytest.mark.timeout(420)
 @pytest.mark.parametrize("law", BROKEN)
 def test_without_a_law_it_fails(law: str) -> None:
     status, said, lines = run("--sabotage", law)
