@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app import rows
 from app.core import backlog, dedupes, erasures, pipeline, retention
-from app.core.deliveries import claims, event_claims, send
+from app.core.deliveries import breakers, claims, event_claims, send
 from app.core.outbox import Job, Lane
 from app.core.runtime import Runtime
 from app.db import Purpose, system
@@ -124,7 +124,7 @@ def _sweep_kind(runtime: Runtime, kind: str) -> None:
         if kind == "leases":
             _take_back(session, now)
         elif kind == "prune":
-            _prune(session, now)
+            _prune(session, runtime, now)
         else:
             _measure(session, runtime, now)
 
@@ -184,9 +184,10 @@ def _take_back(session: Session, now: datetime, *, everything: bool = False) -> 
     return len(taken) + len(events)
 
 
-def _prune(session: Session, now: datetime) -> None:
+def _prune(session: Session, runtime: Runtime, now: datetime) -> None:
     session.execute(delete(IdempotencyKey).where(IdempotencyKey.expires_at < now - timedelta(minutes=1)))
     dedupes.prune(session, now)
+    breakers.prune(session, runtime)
 
 
 def _measure(session: Session, runtime: Runtime, now: datetime) -> None:

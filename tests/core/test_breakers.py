@@ -13,7 +13,7 @@ from sqlalchemy import select, text, update
 
 from app import make_runtime, rows
 from app.config import Settings
-from app.core import pipeline, trials
+from app.core import pipeline, sweeps, trials
 from app.core.deliveries import breakers, send
 from app.core.deliveries.plan import new_row
 from app.core.outbox import Lane
@@ -166,6 +166,36 @@ def test_a_probe_that_learns_nothing_of_the_provider_lets_the_next_one_ask(runti
     provider.act = accept_all
     drain(house)
     assert not states(house)
+
+
+def test_a_probe_that_is_never_sent_lets_the_next_one_ask(runtime: Runtime, tenant_id: str) -> None:
+    # given an open breaker, and a first delivery that is too late
+    provider = Scripted(Channel.SMS, refuse)
+    house = with_providers(runtime, provider)
+    texts(house, tenant_id, FAILURES)
+    drain(house)
+    late, _ = texts(house, tenant_id, 2)
+    with house.db.transaction(system(Purpose.MIGRATE)) as session:
+        gone = house.clock.now() - timedelta(seconds=1)
+        session.execute(update(Delivery).where(Delivery.id == late).values(expires_at=gone))
+    # when its turn comes first
+    provider.act = accept_all
+    let_time_pass(house)
+    drain(house)
+    # then the other one has asked
+    assert not states(house)
+    (row,) = rows_of(house, tenant_id, Delivery, id=late)
+    assert (row.status, row.reason) == ("skipped", "expired")
+
+
+def test_what_nobody_has_asked_for_a_day_is_forgotten(runtime: Runtime, tenant_id: str) -> None:
+    now = runtime.clock.now()
+    with runtime.db.transaction(system(Purpose.MIGRATE)) as session:
+        for name, hours in (("webhook:gone", 25), ("webhook:known", 23)):
+            at = now - timedelta(hours=hours)
+            session.add(Breaker(name=name, reason="timeout", openings=1, opened_at=at, probe_at=at))
+    sweeps.sweep(runtime)
+    assert set(states(runtime)) == {"webhook:known"}
 
 
 def test_another_provider_is_used_and_no_try_is_lost(runtime: Runtime, tenant_id: str) -> None:

@@ -123,6 +123,16 @@ def test_two_processes_together_keep_it(runtime: Runtime, other: Runtime, tenant
     assert sorted(provider.began) == sorted(ids)
 
 
+def test_a_rate_above_a_batch_is_used_batch_after_batch(runtime: Runtime, tenant_id: str) -> None:
+    fast = replace(runtime, settings=replace(runtime.settings, sms_rate="2000 per second"))
+    provider = Scripted(Channel.SMS)
+    house = with_providers(fast, provider)
+    texts(house, tenant_id, 220)
+    for _ in range(3):
+        send.deliver(house, Lane.TRANSACTIONAL)
+    assert len(provider.began) == 220
+
+
 def test_a_worker_comes_back_for_the_rest_by_itself(runtime: Runtime, tenant_id: str) -> None:
     # given three bursts, and a sweep that is far away
     provider = Scripted(Channel.SMS)

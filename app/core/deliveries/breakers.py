@@ -28,6 +28,7 @@ from app.models.base import Utc, utc_text
 from providers.contract import Accepted, Channel, PermanentError, RetryableError
 
 GLANCE_SECONDS = 0.5  # how old a process's knowledge of the table may be
+FORGOTTEN_SECONDS = 86_400.0
 _STREAK_SECONDS = 60.0  # faults further apart than this are not one outage
 _MOST_STREAKS = 10_000
 # The exchange itself broke, or what answered was no answer.
@@ -54,6 +55,8 @@ _LENGTHEN = """
 UPDATE breakers SET openings = openings + 1, reason = :reason, probe_at = {later}
 WHERE name = :name AND openings = :openings RETURNING name
 """
+# Nobody has had anything for it for so long: the next fault opens it anew.
+_FORGET = "DELETE FROM breakers WHERE probe_at < {later}"
 _ASK_SOON = "UPDATE breakers SET probe_at = {now} WHERE name = :name RETURNING name"
 
 
@@ -226,18 +229,28 @@ def ask_soon(session: Transaction, runtime: Runtime, name: str) -> bool:
     return _change(session, runtime, _ASK_SOON, name)
 
 
+def prune(session: Transaction, runtime: Runtime) -> None:
+    """Forget those that nobody has asked for a day: hosts to which nothing is sent any more."""
+    _execute(session, runtime, _FORGET, {}, -FORGOTTEN_SECONDS)
+
+
 def _change(
     session: Transaction, runtime: Runtime, template: str, name: str, seconds: float = 0.0, **values: Any
 ) -> bool:
+    known(runtime).forget()
+    return _execute(session, runtime, template, {"name": name, **values}, seconds).first() is not None
+
+
+def _execute(
+    session: Transaction, runtime: Runtime, template: str, values: dict[str, Any], seconds: float = 0.0
+) -> Any:
     postgres = rows.is_postgres(session)
     now = runtime.clock.now()
-    given = {"name": name, **values}
     if "{later}" in template:
-        given |= {"seconds": seconds} if postgres else {"later": utc_text(now + timedelta(seconds=seconds))}
+        values |= {"seconds": seconds} if postgres else {"later": utc_text(now + timedelta(seconds=seconds))}
     if "{now}" in template and not postgres:
-        given["now"] = utc_text(now)
-    known(runtime).forget()
-    return session.execute(_statement(template, postgres), given).first() is not None
+        values["now"] = utc_text(now)
+    return session.execute(_statement(template, postgres), values)
 
 
 @lru_cache(maxsize=16)

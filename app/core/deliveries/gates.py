@@ -96,7 +96,9 @@ class Room:
             for place in self._places(channel, tenant_id):
                 if _inside[place] <= 0:
                     del _inside[place]
-            missed = any(lane == self._lane for lane, _, _ in _turned_away)
+            missed = [place for place in _turned_away if place[0] == self._lane]
+            for place in missed:  # they are rung for; who is turned away again says so again
+                del _turned_away[place]
         if missed:
             self._runtime.bell.ring(Job.DELIVER, self._lane)
 

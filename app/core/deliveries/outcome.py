@@ -14,7 +14,8 @@ from sqlalchemy import TextClause, text
 
 from app import rows
 from app.core import webhooks
-from app.core.deliveries import witness
+from app.core.channels import label
+from app.core.deliveries import breakers, witness
 from app.core.deliveries.claims import FIRST, RETRY, SUSPECT, Claim
 from app.core.deliveries.schedule import delay_after, schedule_for
 from app.core.runtime import Runtime
@@ -33,7 +34,7 @@ MOVES: dict[DeliveryStatus, frozenset[DeliveryStatus]] = {
     S.BOUNCED: frozenset({S.PENDING, S.SENDING, S.SENT, S.DELIVERED, S.CANCELED}),
     S.COMPLAINED: frozenset({S.PENDING, S.SENDING, S.SENT, S.DELIVERED, S.BOUNCED, S.CANCELED}),
     S.FAILED: frozenset({S.PENDING, S.SENDING, S.SENT}),
-    S.SKIPPED: frozenset({S.SENDING}),
+    S.SKIPPED: frozenset({S.PENDING, S.SENDING}),
     S.CANCELED: frozenset({S.PENDING, S.SENDING}),
 }
 BORN = frozenset({S.PENDING, S.SKIPPED})  # what planning writes
@@ -214,7 +215,8 @@ def _fault(item: Tried, fault: Exception, runtime: Runtime, chance: random.Rando
 
 def _delay(claim: Claim, fault: Exception, runtime: Runtime, chance: random.Random) -> float | None:
     channel = Channel(claim.channel)
-    if claim.tries < len(runtime.channels.providers(channel)):
+    resting = breakers.known(runtime).open
+    if claim.tries < sum(label(provider) not in resting for provider in runtime.channels.providers(channel)):
         return 0.0  # the next provider of the list has its turn at once
     if claim.trigger == "test":
         return None  # somebody is looking at the answer: it is the answer

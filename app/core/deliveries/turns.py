@@ -184,7 +184,7 @@ class _Ways:
         for permit in permits:
             rates.charge(self._session, self._runtime, permit, len(found))
         alone = bool(found) and found[0].turn == SUSPECT
-        if permits and (alone or len(found) == limit):
+        if any(permit.count <= len(found) for permit in permits):
             self.shut.add(slot[1])
             alarms.ring_in(self._runtime, self._lane, max(permit.wait(len(found)) for permit in permits))
             return Turn(*slot, [one.id for one in found])

@@ -39,6 +39,7 @@ class Watch:
         self._lane = Lane(claim.lane)
         self._channel = Channel(claim.channel)
         self._probes = probes
+        self._unheard = dict(probes)
         self._room = room
         self._known = breakers.known(runtime)
         self._began = time.monotonic()
@@ -84,6 +85,7 @@ class Watch:
         if self._channel is Channel.IN_APP:
             return
         name = self._name(claim, provider, result.message)
+        self._unheard.pop(claim.id, None)
         alive = breakers.says(result.outcome, own_sender=bool(result.message.sender))
         if alive:
             self._known.alive(name)
@@ -95,6 +97,11 @@ class Watch:
             most = self._runtime.settings.breaker_failures
             if most and self._known.fault(name) >= most:
                 self._open(name, getattr(result.outcome, "code", ""))
+
+    def close(self) -> None:
+        """The batch has ended: a probe that was never sent lets the next delivery ask."""
+        for name in self._unheard.values():
+            self._asked_in_vain(name, "", alive=None)
 
     def _must_stop(self, provider: Provider, claim: Claim) -> bool:
         if self._runtime.stopping.is_set():
