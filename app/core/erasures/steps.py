@@ -38,7 +38,7 @@ _PLAIN = {"synchronize_session": False}
 
 @dataclass(slots=True)
 class Work:
-    """Whose removal it is; `counts` adds up {table: rows removed or changed}."""
+    """Whose removal it is. `counts`: {table: rows removed or changed}; `alone`: events that named nobody else."""
 
     session: Session
     tenant_id: str
@@ -46,6 +46,7 @@ class Work:
     words: Sequence[str]
     now: datetime
     counts: Counter[str] = field(default_factory=Counter)
+    alone: list[str] = field(default_factory=list)
 
     def count(self, model: type[TenantOwned], number: int) -> None:
         """So many rows more."""
@@ -91,7 +92,15 @@ def events(work: Work, after: str) -> str | None:
     for event in list(work.session.scalars(select(Event).where(*mine, suspected).with_for_update())):
         work.count(Event, _clean_event(work, event))
     work.session.flush()
+    # What went to webhooks of these said the same data: it goes as the person's own deliveries do.
+    _adopt(work, Delivery.event_id.in_(work.alone))
     return window[-1]
+
+
+def _adopt(work: Work, *conditions: Any) -> None:
+    """Have deliveries of nobody go with the person's own."""
+    nobodys = update(Delivery).where(Delivery.tenant_id == work.tenant_id, Delivery.user_id.is_(None), *conditions)
+    work.session.execute(nobodys.values(user_id=work.user_id), execution_options=_PLAIN)
 
 
 def _clean_event(work: Work, event: Event) -> bool:
@@ -121,9 +130,7 @@ def _leave_out(event: Event, work: Work) -> None:
     if event.status == "received":
         event.status, event.planned_at = "planned", work.now
         event.notes = [*event.notes, {"ruleId": None, "reason": "the person whom it named was erased", "count": 1}]
-    # What went to webhooks of it said the same data: it goes as the person's own deliveries do.
-    own = (Delivery.tenant_id == work.tenant_id, Delivery.event_id == event.id, Delivery.user_id.is_(None))
-    work.session.execute(update(Delivery).where(*own).values(user_id=work.user_id), execution_options=_PLAIN)
+    work.alone.append(event.id)
 
 
 def texts(work: Work, after: str) -> str | None:
@@ -131,9 +138,7 @@ def texts(work: Work, after: str) -> str | None:
     window = _window(work, Delivery, after) if work.words else []
     if not window:
         return None
-    unnamed = (Delivery.tenant_id == work.tenant_id, Delivery.id.in_(window), Delivery.user_id.is_(None))
-    theirs = update(Delivery).where(*unnamed, Delivery.address.in_(work.words)).values(user_id=work.user_id)
-    work.session.execute(theirs, execution_options=_PLAIN)
+    _adopt(work, Delivery.id.in_(window), Delivery.address.in_(work.words))
     for model, key, names in (
         (Delivery, "id", ("error", "reason")),
         (DeliveryContent, "id", ("parts",)),
