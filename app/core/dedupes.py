@@ -23,6 +23,7 @@ from app.models.base import Id, utc_text
 
 MAX_KEY = 255  # characters
 MAX_WINDOW = 2_592_000  # seconds: thirty days
+_PRUNED = 5_000  # keys forgotten in one round
 KEPT = timedelta(days=7)  # how long it can be read, after the window, how often an event came again
 
 # A test key's events are nobody's duplicates but their own kind's: no caller can write this character.
@@ -104,7 +105,8 @@ def record(session: Session, event: Event) -> Record | None:
 
 def prune(session: Session, now: datetime) -> None:
     """Forget the keys whose window is long over. Wants a `system` transaction."""
-    session.execute(delete(EventDedupe).where(EventDedupe.expires_at < now - KEPT))
+    over = select(EventDedupe.id).where(EventDedupe.expires_at < now - KEPT).limit(_PRUNED)
+    session.execute(delete(EventDedupe).where(EventDedupe.id.in_(over)))
 
 
 def _stored(key: str, test: bool) -> str:

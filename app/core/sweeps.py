@@ -6,7 +6,7 @@ import time
 from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy import delete, text
+from sqlalchemy import delete, select, text
 from sqlalchemy.orm import Session
 
 from app import rows
@@ -24,6 +24,7 @@ log = structlog.get_logger()
 MOST_LOSSES = 3  # the third time its worker is lost a delivery has failed
 _OWN_SECONDS = 10.0  # of work that the sweeper does itself in one round
 _LOCK_SPACE = 0x7469_6469  # "tidi", so that our advisory locks meet no one else's
+_PRUNED = 5_000  # idempotency keys removed in one round
 _HOUSE_SECONDS = 0.5  # of keeping house in one round, in batches
 _KINDS = ("leases", "rings", "prune", "backlog", "retention", "erasures")
 
@@ -185,7 +186,8 @@ def _take_back(session: Session, now: datetime, *, everything: bool = False) -> 
 
 
 def _prune(session: Session, runtime: Runtime, now: datetime) -> None:
-    session.execute(delete(IdempotencyKey).where(IdempotencyKey.expires_at < now - timedelta(minutes=1)))
+    over = select(IdempotencyKey.id).where(IdempotencyKey.expires_at < now - timedelta(minutes=1)).limit(_PRUNED)
+    session.execute(delete(IdempotencyKey).where(IdempotencyKey.id.in_(over)))
     dedupes.prune(session, now)
     breakers.prune(session, runtime)
 
