@@ -8,7 +8,8 @@
     poison.py       messages that kill or hang the process that sends them
     sabotage.py     faults planted into the worker, to prove that chaos would see them
     world.py        the servers and processes, how they are killed and started again
-    clients.py      what is posted, and what must come of it
+    posts.py        what is posted, and what must come of it
+    clients.py      who posts it, until it is answered
     faults.py       what is broken, when, and for how long
     history.py      what the database says afterwards
     evidence.py     what processes and receivers noted

@@ -14,7 +14,8 @@ import psycopg
 
 from bench import stats
 from bench.chaos import evidence, expected, faults, history, poison, report, sabotage, story, verdict
-from bench.chaos.clients import Clients, Posts, prepare
+from bench.chaos.clients import Api, Clients
+from bench.chaos.posts import Posts, prepare
 from bench.chaos.world import World
 
 _SETTLED_SECONDS = 2.0
@@ -74,7 +75,7 @@ def run(plan: Plan, seed: int, planted: str = "none", keep: Path | None = None) 
     """One run; prints its table. `keep`: a folder for what all processes noted and logged."""
     with World(planted, keep) as world:
         history.install(world.admin_url)
-        posts = Posts(seed, prepare(world))
+        posts = Posts(seed, prepare(Api(world.port).need, f"http://127.0.0.1:{world.receiver_ports['http']}"))
         clients = Clients(world.port, posts, plan.rate)
         breaking = faults.Faults(world, posts, clients, seed)
         clients.start()

@@ -20,7 +20,8 @@ import redis
 from app.broker import make_bell
 from app.core.outbox import Job, Lane
 from bench.chaos import poison, receiver
-from bench.chaos.clients import Clients, Posts
+from bench.chaos.clients import Clients
+from bench.chaos.posts import Posts
 from bench.chaos.world import RECEIVERS, World
 
 _SPURIOUS = 100  # rings of each kind at once

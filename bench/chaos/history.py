@@ -6,7 +6,6 @@ The changes are noted by a trigger that chaos puts into its own database; the pr
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,7 +88,7 @@ def read(admin_url: str) -> Found:
     return found
 
 
-def _rows(connection: Any, columns: str, table: str) -> Sequence[Any]:
+def _rows(connection: Any, columns: str, table: str) -> list[Any]:
     return list(connection.execute(f"SELECT {columns} FROM {table}"))
 
 

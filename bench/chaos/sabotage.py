@@ -46,7 +46,7 @@ def _claim_by_reading() -> None:
 
 def _no_sweep() -> None:
     """What a dead worker held stays with it, and what no ring told of is not found."""
-    sweeps.sweep = lambda _runtime: None
+    sweeps.sweep = lambda runtime: None  # noqa: ARG005
 
 
 def _no_fencing() -> None:

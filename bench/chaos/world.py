@@ -102,7 +102,7 @@ class World:
         """Start it again where it was, and wait until it answers."""
         process = self.postgres.process
         if process.popen:
-            process.start(list(map(str, process.popen.args)), _POSTGRES_ENV, signal.SIGQUIT)
+            process.start(_command(process), _POSTGRES_ENV, signal.SIGQUIT)
         process.wait_until(self._postgres_answers, _READY_SECONDS)
 
     def stop_redis(self) -> None:
@@ -116,7 +116,7 @@ class World:
         """Start it again where it was, and wait until it answers."""
         process = self.redis.process
         if process.popen:
-            process.start(list(map(str, process.popen.args)))
+            process.start(_command(process))
         process.wait_until(self._redis_answers, _READY_SECONDS)
 
     def wait_until_ready(self) -> None:
@@ -211,3 +211,9 @@ class World:
                 return bool(client.ping())
         except redis_client.RedisError:
             return False
+
+
+def _command(process: ServerProcess) -> list[str]:
+    """How a server was started."""
+    popen = process.popen
+    return [str(word) for word in popen.args] if popen and isinstance(popen.args, list) else []
