@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,6 +16,7 @@ from app import rows
 from app.core.outbox import Job, Lane
 from app.metrics import BACKLOG, BREAKER_SECONDS, BREAKERS_OPEN, OLDEST_DUE_SECONDS
 from app.models.base import Json, Utc, utc_text
+from providers.contract import Channel
 
 UNFINISHED = ("received", "planning", "pending", "sending")  # of events the first two, of deliveries the others
 LATE_SECONDS = 2.0  # new work that waits this long, in a lane where nobody does anything, was not announced
@@ -51,7 +52,9 @@ AND NOT EXISTS (SELECT 1 FROM event_logs WHERE status = 'planning' AND lane = :l
 """,
     Job.DELIVER: """
 SELECT EXISTS (SELECT 1 FROM notification_logs WHERE status = 'pending' AND lane = :lane AND turn = 0
-  AND next_attempt_at <= {late} AND next_attempt_at <= created_at AND attempt = 0)
+  AND next_attempt_at <= {late} AND next_attempt_at <= created_at AND attempt = 0 AND channel IN ({channels})
+  AND (channel IN ('webhook', 'in_app')
+       OR NOT EXISTS (SELECT 1 FROM breakers WHERE breakers.name LIKE notification_logs.channel || ':%')))
 AND NOT EXISTS (SELECT 1 FROM notification_logs WHERE status = 'sending' AND lane = :lane)
 """,
 }
@@ -130,12 +133,16 @@ def show(backlog: Backlog) -> None:
         BREAKER_SECONDS.labels(kind).set(seconds)
 
 
-def is_forgotten(session: Session, job: Job, lane: Lane, now: datetime) -> bool:
-    """Whether `job` has new work in `lane` that waits for LATE_SECONDS while nobody is at work there."""
+def is_forgotten(session: Session, job: Job, lane: Lane, now: datetime, channels: Iterable[Channel]) -> bool:
+    """Whether `job` has new work in `lane` that waits for LATE_SECONDS while nobody is at work there.
+
+    `channels`: those without a rate. What waits for its rate, or for a provider that is down, is not forgotten.
+    """
     postgres = rows.is_postgres(session)
     since = f"now() - interval '{LATE_SECONDS} seconds'" if postgres else ":late"
+    names = ", ".join(f"'{channel}'" for channel in channels)
     values = {"lane": lane.value} | ({} if postgres else {"late": utc_text(now - timedelta(seconds=LATE_SECONDS))})
-    return bool(session.execute(text(_FORGOTTEN[job].format(late=since)), values).scalar())
+    return bool(session.execute(text(_FORGOTTEN[job].format(late=since, channels=names)), values).scalar())
 
 
 def _breakers(session: Session, values: Mapping[str, Any]) -> dict[str, tuple[int, float]]:

@@ -11,13 +11,14 @@ from sqlalchemy.orm import Session
 
 from app import rows
 from app.core import backlog, dedupes, erasures, pipeline, retention
-from app.core.deliveries import breakers, claims, event_claims, send
+from app.core.deliveries import breakers, claims, event_claims, rates, send
 from app.core.outbox import Job, Lane
 from app.core.runtime import Runtime
 from app.db import Purpose, system
 from app.metrics import DELIVERIES, LAST_SWEEP, LEASES_EXPIRED, WAKEUPS_LOST
 from app.models import IdempotencyKey
 from app.models.base import utc_text
+from providers.contract import Channel
 
 log = structlog.get_logger()
 
@@ -92,7 +93,8 @@ def ring_for_due(runtime: Runtime) -> None:
     with runtime.db.transaction(system(Purpose.SWEEP), read_only=True) as session:
         due = [(Job.PLAN, lane) for lane in Lane if event_claims.tenants(session, lane, now)]
         due += [(Job.DELIVER, lane) for lane in Lane if claims.slots(session, lane, now)]
-        forgotten = [(job, lane) for job, lane in due if backlog.is_forgotten(session, job, lane, now)]
+        free = [channel for channel in Channel if rates.interval(runtime, channel) is None]
+        forgotten = [(job, lane) for job, lane in due if backlog.is_forgotten(session, job, lane, now, free)]
     for job, lane in forgotten:
         if not runtime.bell.is_ringing(job, lane):
             WAKEUPS_LOST.labels(job.value, lane.value).inc()

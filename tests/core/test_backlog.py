@@ -136,7 +136,7 @@ def test_a_retry_that_falls_due_is_the_sweeps_to_announce(runtime: Runtime, tena
 
     def forgotten() -> bool:
         with runtime.db.transaction(system(Purpose.SWEEP), read_only=True) as session:
-            return backlog.is_forgotten(session, Job.DELIVER, Lane.TRANSACTIONAL, now)
+            return backlog.is_forgotten(session, Job.DELIVER, Lane.TRANSACTIONAL, now, list(Channel))
 
     assert forgotten()
     for change in ("turn = 1", "turn = 0, attempt = 1", "attempt = 0"):
@@ -161,4 +161,25 @@ def test_work_in_a_busy_lane_is_not_forgotten(runtime: Runtime, tenant_id: str) 
         )
 
     with runtime.db.transaction(system(Purpose.SWEEP), read_only=True) as session:
-        assert not backlog.is_forgotten(session, Job.PLAN, Lane.NORMAL, runtime.clock.now())
+        assert not backlog.is_forgotten(session, Job.PLAN, Lane.NORMAL, runtime.clock.now(), [])
+
+
+def test_what_waits_for_a_rate_or_for_a_provider_that_is_down_is_not_forgotten(
+    runtime: Runtime, tenant_id: str
+) -> None:
+    post_direct(runtime, tenant_id, Channel.SMS, "+15005550006", text="Hello")
+    with runtime.db.transaction(system(Purpose.SWEEP)) as session:
+        session.execute(text("UPDATE notification_logs SET status = 'pending', reason = NULL"))
+    make_older(runtime, "notification_logs", seconds=30)
+    now = runtime.clock.now()
+
+    def forgotten(*channels: Channel) -> bool:
+        with runtime.db.transaction(system(Purpose.SWEEP), read_only=True) as session:
+            return backlog.is_forgotten(session, Job.DELIVER, Lane.TRANSACTIONAL, now, channels)
+
+    assert forgotten(*Channel)
+    assert not forgotten(Channel.EMAIL, Channel.WEBHOOK, Channel.IN_APP)
+    with runtime.db.transaction(system(Purpose.SWEEP)) as session:
+        opened = "INSERT INTO breakers (name, reason, opened_at, probe_at) VALUES ('sms:twilio', 'timeout', :now, :now)"
+        session.execute(text(opened), {"now": utc_text(now)})
+    assert not forgotten(*Channel)

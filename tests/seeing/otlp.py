@@ -62,6 +62,10 @@ class OtlpReceiver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Go away."""
         self._server.shutdown()
         self._server.server_close()
 
