@@ -10,7 +10,8 @@ import uuid_utils
 
 _VERSION_7 = 0x7 << 76
 _VARIANT = 0b10 << 62
-_TIME = ((1 << 48) - 1) << 80
+_LAST_MOMENT = (1 << 48) - 1
+_TIME = _LAST_MOMENT << 80
 
 
 def new_id() -> str:
@@ -43,6 +44,12 @@ def first_id_of(at: datetime) -> str:
 def time_of(identifier: str) -> datetime:
     """The moment of a UUIDv7, to the millisecond, in UTC."""
     return datetime.fromtimestamp((uuid.UUID(identifier).int >> 80) / 1000, UTC)
+
+
+def ids_of_moment(id_: str) -> tuple[str, str]:
+    """The least UUIDv7 of the moment that this one was made at, and the least of the next moment."""
+    moment = uuid.UUID(id_).int >> 80
+    return str(uuid.UUID(int=moment << 80)), str(uuid.UUID(int=min(moment + 1, _LAST_MOMENT) << 80))
 
 
 def is_id(text: str) -> bool:

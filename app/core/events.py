@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,6 +9,7 @@ from sqlalchemy import inspect, select
 from sqlalchemy.orm import Session, defer
 
 from app.core import topics
+from app.core.deliveries.records import Counted
 from app.errors import NotFoundError
 from app.ids import first_id_of, is_id
 from app.models import Event
@@ -67,13 +67,13 @@ def shown(event: Event) -> dict[str, Any]:
     return {column.key: getattr(event, column.key) for column in columns}
 
 
-def progress(session: Session, event: Event, counts: Mapping[str, int]) -> dict[str, Any]:
-    """How far an event has come, of its people and its deliveries; `counts` is {status: deliveries}.
+def progress(session: Session, event: Event, counted: Counted) -> dict[str, Any]:
+    """How far an event has come, of its people and its deliveries.
 
     `people` counts who is named and the entries of its topics' lists: who is on two counts twice.
     """
     finished = event.status == "planned"
     people = event.cursor if finished else len(event.user_ids) + topics.size(session, event.tenant_id, event.topics)
-    standing = {word: sum(counts.get(status, 0) for status in among) for word, among in _STANDING.items()}
-    planned = {"finished": finished, "people": people, "people_planned": event.cursor, "planned": sum(counts.values())}
-    return planned | standing
+    standing = {word: sum(counted.counts.get(status, 0) for status in among) for word, among in _STANDING.items()}
+    made = {"planned": sum(counted.counts.values()), "counted_at": counted.at}
+    return {"finished": finished, "people": people, "people_planned": event.cursor} | made | standing

@@ -99,6 +99,7 @@ def test_an_event_to_a_topic_shows_how_far_it_has_come(
     found = wait_until(done, 60)
     # then each has the bell, and a skipped email and SMS; and the webhook had nowhere to go
     counts = {"planned": 601 * 3 + 1, "sent": 601, "failed": 0, "skipped": 601 * 2 + 1, "pending": 0}
+    assert found["progress"].pop("countedAt") > found["createdAt"]
     assert found["progress"] == {"finished": True, "people": 601, "peoplePlanned": 601, **counts}
     assert (found["topics"], found["userIds"]) == (["news"], ["ada"])
 

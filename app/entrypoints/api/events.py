@@ -98,7 +98,10 @@ class DedupeOut(ApiSchema):
 
 
 class ProgressOut(ApiSchema):
-    """How far an event has come. `finished`: all deliveries are made. A person on two lists counts twice."""
+    """How far an event has come. `finished`: all deliveries are made. A person on two lists counts twice.
+
+    Deliveries are those of `countedAt`: what takes long to count is not counted at each look.
+    """
 
     finished = fields.Boolean(required=True)
     people = fields.Integer(required=True)
@@ -108,6 +111,7 @@ class ProgressOut(ApiSchema):
     failed = fields.Integer(required=True)
     skipped = fields.Integer(required=True)
     pending = fields.Integer(required=True)
+    counted_at = Time(required=True)
 
 
 class EventWhole(EventOut):
@@ -186,6 +190,6 @@ def get_event(event_id: str) -> dict[str, Any]:
         shown = events.shown(found)
         newest = records.search(session, tenant_id, Cursor(MAX_DELIVERIES_SHOWN), event_id=found.id)
         shown |= {"deliveries": newest.items, "more_deliveries": newest.next_cursor is not None}
-        counts = records.counts(session, tenant_id, found.id)
-        shown |= {"delivery_counts": counts, "progress": events.progress(session, found, counts)}
+        counted = records.counts(session, tenant_id, found.id, runtime().clock.now())
+        shown |= {"delivery_counts": counted.counts, "progress": events.progress(session, found, counted)}
         return shown | {"dedupe": dedupes.record(session, found)}
