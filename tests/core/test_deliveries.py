@@ -29,6 +29,7 @@ from app.db import Purpose, system, tenant
 from app.errors import ConflictError, NotFoundError
 from app.ids import new_id
 from app.models import Attempt, Delivery, DeliveryContent, Event, Tenant, WebhookAttempt, WebhookConfiguration
+from app.running.worker import hangs
 from providers.contract import (
     Accepted,
     Channel,
@@ -153,6 +154,21 @@ def test_a_process_tries_one_suspect_at_a_time(runtime: Runtime, tenant_id: str)
     # then it finds the fresh one, and never the other suspect, which has its turn afterwards
     assert under_way == [{"fresh"}, {"fresh"}]
     assert {row.status for row in rows_of(runtime, tenant_id, Delivery)} == {"sent"}
+
+
+def test_a_batch_that_never_ends_is_noticed(runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a batch under way
+    with Room(runtime, Lane.NORMAL) as room:
+        assert room.enter(Channel.EMAIL, tenant_id)
+        assert not hangs(runtime)
+        # when the time has passed in which every job is over
+        later = time.monotonic() + send.time_limit_seconds(runtime) + 60
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "monotonic", lambda: later)
+            # then it is known to hang, until it ends after all
+            assert hangs(runtime)
+            room.give_back(Channel.EMAIL)
+            assert not hangs(runtime)
 
 
 def test_a_suspect_that_hangs_does_not_keep_the_others_for_ever(

@@ -22,6 +22,7 @@ ALONE_SECONDS = 60.0  # a try that hangs keeps suspects waiting no longer than t
 _lock = threading.Lock()
 _inside: Counter[tuple[str, ...]] = Counter()  # (lane, channel), (lane, channel, tenant), …; "*": all that are slow
 _turned_away: dict[tuple[Lane, str, str], float] = {}  # (lane, channel, tenant): when
+_since: dict[tuple[int, str], float] = {}  # (room, channel): since when
 _alone: dict[str, tuple[Room, float]] = {}  # "suspect": who tries one, and until when it is waited for
 
 
@@ -42,6 +43,12 @@ class Limits:
         """Those of a lane with so many threads. With few there is nothing to share out."""
         channel, slow = max(1, (threads + 1) // 2), max(1, threads - 1)
         return cls(channel, max(1, channel - 1), slow, max(1, slow - 1))
+
+
+def longest_hold() -> float:
+    """For how many seconds the oldest batch of this process has been under way; 0 if there is none."""
+    with _lock:
+        return time.monotonic() - min(_since.values()) if _since else 0.0
 
 
 class Room:
@@ -79,6 +86,7 @@ class Room:
             if self.has_space(channel) and self._is_fair(channel, tenant_id):
                 _inside.update(self._places(channel, tenant_id))
                 self._entered[channel] = tenant_id
+                _since[id(self), channel] = time.monotonic()
                 _turned_away.pop((self._lane, channel, tenant_id), None)
                 return True
             _turned_away[self._lane, channel, tenant_id] = time.monotonic()
@@ -92,6 +100,7 @@ class Room:
         if tenant_id is None:
             return
         with _lock:
+            _since.pop((id(self), channel), None)
             _inside.subtract(self._places(channel, tenant_id))
             for place in self._places(channel, tenant_id):
                 if _inside[place] <= 0:
