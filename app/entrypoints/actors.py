@@ -11,7 +11,6 @@ from app.core import pipeline
 from app.core.deliveries import send
 from app.core.outbox import Job, Lane
 from app.core.runtime import Runtime
-from providers.contract import Channel
 
 ACTORS: dict[Job, Callable[[Runtime, Lane], Any]] = {
     Job.PLAN: pipeline.plan_events,
@@ -21,9 +20,8 @@ ACTORS: dict[Job, Callable[[Runtime, Lane], Any]] = {
 
 def declare(bell: Bell, runtime: Runtime) -> None:
     """Give the bell's broker its actors and queues. The time limit of a job stands above every lease."""
-    longest = max(send.lease_seconds(runtime, channel) for channel in Channel)
     actors = [(job.value, _answering(bell, runtime, job)) for job in ACTORS]
-    broker.declare(bell, actors, [lane.value for lane in Lane], limit_ms=int(2 * longest * 1000))
+    broker.declare(bell, actors, [lane.value for lane in Lane], limit_ms=int(send.time_limit_seconds(runtime) * 1000))
 
 
 def _answering(bell: Bell, runtime: Runtime, job: Job) -> Callable[[str], None]:

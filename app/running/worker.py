@@ -17,6 +17,7 @@ import structlog
 from app import metrics_sharing, tracing
 from app.config import Settings
 from app.core import sweeps
+from app.core.deliveries import gates, send
 from app.core.runtime import Runtime
 from app.metrics import SHARED
 from app.readiness import Readiness
@@ -27,6 +28,7 @@ log = structlog.get_logger()
 
 STOP_SECONDS = 25.0  # see `stop_seconds`
 _RECORD_SECONDS = 5.0  # to write down the last results
+_HANGS_SECONDS = 10.0  # after the time limit of a job, which ends what can be ended
 SUPERVISOR = Path(__file__).resolve().parent / "supervisor.py"
 
 
@@ -111,8 +113,16 @@ def become_supervisor(settings: Settings, lanes: str) -> NoReturn:
     os.execv(sys.executable, [sys.executable, *supervisor, *command])  # noqa: S606
 
 
+def hangs(runtime: Runtime) -> bool:
+    """Whether a batch is under way whose lease has ended long ago.
+
+    Its thread and its room cannot be had back but by ending the process. Others have tried its rows meanwhile.
+    """
+    return gates.longest_hold() > send.time_limit_seconds(runtime) + _HANGS_SECONDS
+
+
 def run_alone(runtime: Runtime) -> int:
-    """Be one worker process, until SIGTERM, SIGINT or the death of the parent. SIGQUIT ends it at once.
+    """Be one worker process, until SIGTERM, SIGINT, the death of the parent or a batch that hangs. SIGQUIT ends it now.
 
     Returns the exit status; what has not ended in time is cut off, and its rows are taken back when their leases end.
     """
@@ -128,6 +138,9 @@ def run_alone(runtime: Runtime) -> int:
         heart.beat()
         if os.getppid() != parent:
             log.warning("parent_gone")
+            break
+        if hangs(runtime):
+            log.error("batch_hangs")
             break
     in_time = worker.stop()
     heart.stop()

@@ -35,6 +35,11 @@ def lease_seconds(runtime: Runtime, channel: str) -> float:
     return 2 * (BATCH_SECONDS + runtime.channels.timeout(Channel(channel)))
 
 
+def time_limit_seconds(runtime: Runtime) -> float:
+    """How long a job may last: above every lease."""
+    return 2 * max(lease_seconds(runtime, channel) for channel in Channel)
+
+
 def deliver(runtime: Runtime, lane: Lane) -> int:
     """Send one batch of what is due in a lane; ring first if more is left. Returns how many were claimed."""
     with Room(runtime, lane) as room:
