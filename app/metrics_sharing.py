@@ -58,14 +58,17 @@ def number() -> int:
 
 def join() -> Path | None:
     """Share this process's metrics, if its command said where. Before the first metric is made. Returns the folder."""
+    values.ValueClass = values.MutexValue
     named = os.environ.get(FOLDER)
     folder = Path(named) if named else None
     if folder is None or not folder.is_dir():
-        values.ValueClass = values.MutexValue
         return None
-    taken = _take_number(folder)
-    for kind in _FILES:
-        _allocate(folder / f"{kind}_{taken}.db")
+    try:
+        taken = _take_number(folder)
+        for kind in _FILES:
+            _allocate(folder / f"{kind}_{taken}.db")
+    except OSError:  # a full disk: better to count for itself than not to work
+        return None
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # where the library looks for it
     values.ValueClass = values.MultiProcessValue(lambda: taken)  # type: ignore[no-untyped-call]
     return folder
