@@ -118,6 +118,9 @@ def test_when_its_time_has_come_one_process_asks_with_one_delivery(
     texts(houses[0], tenant_id, 10)
     drain(houses[0])
     let_time_pass(*houses)
+    for house in houses:  # each believes that it is time
+        with house.db.work(system(Purpose.CLAIM)) as session:
+            breakers.glance(session, house)
     # when both look for work
     for house in (*houses, *houses):
         send.deliver(house, Lane.TRANSACTIONAL)

@@ -96,6 +96,20 @@ def test_one_tenant_alone_does_not_fill_a_channel(runtime: Runtime, tenant_id: s
             room.give_back(Channel.SMS)
 
 
+def test_one_tenant_alone_does_not_fill_all_channels_together(runtime: Runtime, tenant_id: str) -> None:
+    another = add_tenant(runtime, tenant_id)
+    slow = (Channel.EMAIL, Channel.SMS, Channel.WEBHOOK)
+    rooms = [(Room(runtime, Lane.NORMAL), channel) for _ in range(20) for channel in slow]
+    try:
+        held = [room.enter(channel, tenant_id) for room, channel in rooms]
+        assert any(held)
+        free = [room for (room, _), mine in zip(rooms, held, strict=True) if not mine]
+        assert any(free[0].enter(channel, another) for channel in slow)
+    finally:
+        for room, channel in rooms:
+            room.give_back(channel)
+
+
 def test_a_single_delivery_goes_out_while_another_tenants_all_hang(runtime: Runtime, tenant_id: str) -> None:
     # given a tenant with a thousand deliveries to a number that hangs, and one of another tenant behind them
     gate = Gate()
