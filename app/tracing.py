@@ -84,9 +84,9 @@ def parsed(header: str | None) -> str | None:
 
 
 def enter(header: str | None, method: str, route: str) -> None:
-    """A request has come, with this traceparent or none."""
+    """A request has come, with this traceparent or none. Without a `route` it has no span."""
     caller = parsed(header)
-    _current.set(_tracer.enter(caller, method, route) if _tracer else caller)
+    _current.set(_tracer.enter(caller, method, route) if _tracer and route else caller)
 
 
 def leave(status: int) -> None:

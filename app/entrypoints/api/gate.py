@@ -47,7 +47,8 @@ def _name() -> None:
     g.request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
-    route = str(request.url_rule or "(none)") if tracing.is_on() else ""
+    probe = request.path.startswith("/health/") or request.path == "/metrics"
+    route = str(request.url_rule or "(none)") if tracing.is_on() and not probe else ""
     tracing.enter(request.headers.get("traceparent"), request.method, route)
 
 
