@@ -76,16 +76,16 @@ def test_user_ids_with_unusual_characters_work(client: Any, auth: dict[str, str]
 
 def test_erasing_answers_with_a_receipt_that_can_be_read_again(client: Any, auth: dict[str, str]) -> None:
     # given a person
-    client.put("/api/recipients/ada", json=ADA, headers=auth)
+    client.put("/api/recipients/zoe", json=ADA, headers=auth)
     # when they are erased
-    answer = client.delete("/api/recipients/ada?erase=true", headers=auth)
+    answer = client.delete("/api/recipients/zoe?erase=true", headers=auth)
     # then they are gone, and the receipt says so
     assert (answer.status_code, answer.json["counts"]) == (200, {"recipients": 1})
-    assert client.get("/api/recipients/ada", headers=auth).status_code == 404
+    assert client.get("/api/recipients/zoe", headers=auth).status_code == 404
     assert client.get(f"/api/erasures/{answer.json['id']}", headers=auth).json == answer.json
-    assert client.get("/api/erasures?userId=ada", headers=auth).json["items"] == [answer.json]
+    assert client.get("/api/erasures?userId=zoe", headers=auth).json["items"] == [answer.json]
     assert client.get("/api/erasures?userId=bob", headers=auth).json["items"] == []
-    assert "ada" not in answer.get_data(as_text=True)
+    assert "zoe" not in answer.get_data(as_text=True)
     # and somebody nobody knows gets one as well
     assert client.delete("/api/recipients/nobody?erase=true", headers=auth).json["counts"] == {}
     assert client.delete("/api/recipients/nobody?erase=maybe", headers=auth).status_code == 422
