@@ -18,6 +18,8 @@ from tests.conftest import wait_until
 from tests.docs.service import Service
 from tests.servers.redis import RedisServer, start_redis
 
+pytestmark = pytest.mark.timeout(300)  # real processes, on a machine that may be busy
+
 
 def health(service: Service, which: str = "ready") -> tuple[int, dict[str, Any]]:
     """Status and body of a health page; (0, {}) when nobody answers."""

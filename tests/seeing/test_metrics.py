@@ -8,12 +8,14 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import wait_until
 from tests.docs.service import Service
 from tests.servers.http import HttpReceiver
 
+pytestmark = pytest.mark.timeout(300)  # real processes, on a machine that may be busy
 Sample = tuple[str, frozenset[tuple[str, str]]]
 
 

@@ -25,6 +25,7 @@ from tests.servers.http import Answer, HttpReceiver
 from tests.servers.postgres import PostgresServer
 from tests.servers.redis import RedisServer
 
+pytestmark = pytest.mark.timeout(300)  # real processes, on a machine that may be busy
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 CALLER = f"00-{TRACE}-{SPAN}-01"
 

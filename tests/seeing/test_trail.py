@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from tests.conftest import wait_until
 from tests.docs.service import Service
 from tests.servers.http import Answer, HttpReceiver
 
+pytestmark = pytest.mark.timeout(300)  # real processes, on a machine that may be busy
 PRIVATE = ("ada@example.com", "Ada Lovelace", "a secret word", "/hook-with-a-token", "+15005550006")
 
 
