@@ -123,7 +123,8 @@ def _late_tries(world: World, breaking: faults.Faults) -> bool:
         return False
     seen = evidence.collect(world.folder, breaking.done)
     late = history.ids_of(world.admin_url, poison.LATE)
-    return any(seen.until(one) is None for found in late for one in seen.tries.get(found, ()) if one.attempt == 1)
+    tries = [one for found in late for one in seen.tries.get(found, ()) if one.attempt == 1]
+    return any(seen.until(one) is None and Path(f"/proc/{one.pid}").exists() for one in tries)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from bench.chaos.evidence import Evidence
 from bench.chaos.expected import Planning, is_poison
@@ -15,22 +16,29 @@ from bench.chaos.verdict import Verdict
 _SHOWN = 10  # faults of a line
 
 
-def recoveries(faults: Sequence[Fault], planning: Planning, found: Found) -> dict[str, list[float]]:
-    """{kind: for each fault the seconds from its end until all that it may have touched was done}.
+@dataclass(frozen=True)
+class Recovery:
+    """Seconds from the end of a fault until something posted after it was done (None: nothing was), and until all that
+    it may have touched was done: what was posted while it lasted and in the second before."""
 
-    It touches what was posted while it lasted and in the second before. What chaos poisoned does not count, its
-    company does. Other faults go on meanwhile.
-    """
+    works_again: float | None
+    all_done: float
+
+
+def recoveries(faults: Sequence[Fault], planning: Planning, found: Found) -> dict[str, list[Recovery]]:
+    """{kind: one for each fault}. What chaos poisoned does not count, its company does. Other faults go on meanwhile."""
     ends = [
         (planning.posted_at[row.id], found.changes[row.id][-1].at)
         for row in found.deliveries.values()
-        if planning.posted_at.get(row.id) and not is_poison(row)
+        if planning.posted_at.get(row.id) and row.status != "skipped" and not is_poison(row)
     ]
-    made: dict[str, list[float]] = defaultdict(list)
+    made: dict[str, list[Recovery]] = defaultdict(list)
     for fault in faults:
         over = fault.ended_at or fault.began_at
-        done = [done for posted, done in ends if fault.began_at - 1 <= posted <= over]
-        made[fault.kind].append(max(0.0, max(done, default=over) - over))
+        touched = [done for posted, done in ends if fault.began_at - 1 <= posted <= over]
+        after = min((done for posted, done in ends if posted > over), default=None)
+        all_done = max(0.0, max(touched, default=over) - over)
+        made[fault.kind].append(Recovery(None if after is None else after - over, all_done))
     return made
 
 
@@ -50,8 +58,8 @@ def show(faults: Sequence[Fault], planning: Planning, found: Found, evidence: Ev
     _line("lost", len(verdict.lines["lost"]))
     _line("doubled", verdict.doubled, f"{verdict.recognised} of them known by id to the receiver")
     _line("explained", len(verdict.explained))
-    for said, count in Counter(verdict.explained).items():
-        print(f"    {count:>3} {said}")
+    for said in verdict.explained:
+        print(f"    {said}")
     _show_recoveries(recoveries(faults, planning, found))
     for line, faults_found in verdict.lines.items():
         print(f"{'FAULT' if faults_found else 'ok   '}  {line}: {len(faults_found)}")
@@ -59,10 +67,16 @@ def show(faults: Sequence[Fault], planning: Planning, found: Found, evidence: Ev
             print(f"         {said}")
 
 
-def _show_recoveries(found: Mapping[str, Sequence[float]]) -> None:
-    print(f"\n{'fault':<26}{'times':>6}{'recovered after: median':>26}{'worst':>9}")
-    for kind, seconds in sorted(found.items()):
-        print(f"{kind:<26}{len(seconds):>6}{statistics.median(seconds):>24.1f} s{max(seconds):>7.1f} s")
+def _show_recoveries(found: Mapping[str, Sequence[Recovery]]) -> None:
+    print(f"\n{'':<32}{'works again after':>22}{'all of its time done after':>32}")
+    print(f"{'fault':<26}{'times':>6}{'median':>12}{'worst':>10}{'median':>18}{'worst':>14}")
+    for kind, made in sorted(found.items()):
+        again = [one.works_again for one in made if one.works_again is not None] or [0.0]
+        done = [one.all_done for one in made]
+        print(
+            f"{kind:<26}{len(made):>6}{statistics.median(again):>10.1f} s{max(again):>8.1f} s"
+            f"{statistics.median(done):>16.1f} s{max(done):>12.1f} s"
+        )
     print()
 
 
