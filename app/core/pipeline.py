@@ -214,27 +214,43 @@ def _judged(session: Session, runtime: Runtime, tenant_id: str, message: DirectS
     return category, None if decision.enabled else f"preference_{decision.decided_by}"
 
 
+def plan_in_turn(runtime: Runtime, lane: Lane) -> int:
+    """Plan batch after batch of a lane's received events, for TURN_SECONDS at most. Returns how many."""
+    end, total = time.monotonic() + TURN_SECONDS, 0
+    while True:
+        claimed, more = _plan_batch(runtime, lane)
+        total += claimed
+        if not more or time.monotonic() >= end or runtime.stopping.is_set():
+            return total
+
+
 def plan_events(runtime: Runtime, lane: Lane) -> int:
     """Plan one batch of a lane's received events, of one tenant; send the first of what it makes. Returns how many."""
+    return _plan_batch(runtime, lane)[0]
+
+
+def _plan_batch(runtime: Runtime, lane: Lane) -> tuple[int, bool]:
+    """(how many were claimed, whether more wait). Others hear of that too, and help."""
     now = runtime.clock.now()
     with runtime.db.work(system(Purpose.CLAIM)) as session:
         waiting = event_claims.tenants(session, lane, now)
         if not waiting:
-            return 0
+            return 0, False
         breakers.glance(session, runtime)  # so that nothing is claimed for what does not answer
         tenant_id = next((one for one in waiting if one > _served.get(lane, "")), waiting[0])
         _served[lane] = tenant_id
         narrow(session, tenant(tenant_id))
         claimed = event_claims.claim(session, lane, tenant_id, now)
-    if len(waiting) > 1 or len(claimed) == event_claims.BATCH:
-        runtime.bell.ring(Job.PLAN, lane)
+    more = len(waiting) > 1 or len(claimed) == event_claims.BATCH
+    if more:
+        runtime.bell.ring_soon(Job.PLAN, lane)
     if not claimed:
-        return 0
+        return 0, False
     if small := [event for event in claimed if pages.is_one_page(event)]:
         _plan_small(runtime, tenant_id, lane, small)
     if large := [event for event in claimed if not pages.is_one_page(event)]:
         _plan_large(runtime, tenant_id, lane, large)
-    return len(claimed)
+    return len(claimed), more
 
 
 def _plan_large(runtime: Runtime, tenant_id: str, lane: Lane, events: Sequence[ClaimedEvent]) -> None:

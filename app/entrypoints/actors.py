@@ -13,8 +13,8 @@ from app.core.outbox import Job, Lane
 from app.core.runtime import Runtime
 
 ACTORS: dict[Job, Callable[[Runtime, Lane], Any]] = {
-    Job.PLAN: pipeline.plan_events,
-    Job.DELIVER: send.deliver,
+    Job.PLAN: pipeline.plan_in_turn,
+    Job.DELIVER: send.deliver_in_turn,
 }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 _HERE = Path(__file__).parent
 _PatientWorker: Any = runpy.run_path(str(_HERE / "patient_worker.py"))["PatientWorker"]
 when_ready = runpy.run_path(str(_HERE / "gunicorn_parent.py"))["when_ready"]
+_calm = runpy.run_path(str(_HERE / "collector.py"))["calm"]
 _running: list[Any] = []
 
 
@@ -31,6 +32,7 @@ def post_worker_init(worker: Any) -> None:
     from app.running.worker import start_embedded
 
     _running.append(start_embedded(worker.wsgi.extensions["tidings"]))
+    _calm()
 
 
 def worker_exit(_server: Any, _worker: Any) -> None:

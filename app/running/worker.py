@@ -21,6 +21,7 @@ from app.core.deliveries import gates, send
 from app.core.runtime import Runtime
 from app.metrics import SHARED
 from app.readiness import Readiness
+from app.running.collector import calm
 from app.running.heart import Heart
 from app.running.listening import observed
 
@@ -134,6 +135,7 @@ def run_alone(runtime: Runtime) -> int:
     heart.start()
     worker = InProcessWorker(runtime)
     worker.start()
+    calm()
     while not stopping.wait(1.0):
         heart.beat()
         if os.getppid() != parent:

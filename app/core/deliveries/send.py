@@ -26,6 +26,7 @@ log = structlog.get_logger()
 
 BATCH_SECONDS = 20.0  # at this deadline what is not begun yet is given back
 _LEASES_TO_RECORD = 3  # so many times a lease results are held for a database that is away
+TURN_SECONDS = 0.5  # of sending in one job, before other jobs have their turn
 _parallel = ThreadPoolExecutor(max_workers=512, thread_name_prefix="channel")  # rooms bound it
 _NONE: Mapping[str, str] = {}
 
@@ -35,6 +36,16 @@ def lease_seconds(runtime: Runtime, channel: str) -> float:
     return 2 * (BATCH_SECONDS + runtime.channels.timeout(Channel(channel)))
 
 
+def deliver_in_turn(runtime: Runtime, lane: Lane) -> int:
+    """Send batch after batch of what is due in a lane, for TURN_SECONDS at most. Returns how many were claimed."""
+    end, total = time.monotonic() + TURN_SECONDS, 0
+    while True:
+        claimed, more = _deliver(runtime, lane)
+        total += claimed
+        if not more or time.monotonic() >= end or runtime.stopping.is_set():
+            return total
+
+
 def time_limit_seconds(runtime: Runtime) -> float:
     """How long a job may last: above every lease."""
     return 2 * max(lease_seconds(runtime, channel) for channel in Channel)
@@ -42,16 +53,21 @@ def time_limit_seconds(runtime: Runtime) -> float:
 
 def deliver(runtime: Runtime, lane: Lane) -> int:
     """Send one batch of what is due in a lane; ring first if more is left. Returns how many were claimed."""
+    return _deliver(runtime, lane)[0]
+
+
+def _deliver(runtime: Runtime, lane: Lane) -> tuple[int, bool]:
+    """(how many were claimed, whether more is due). Others hear of that too, and help."""
     with Room(runtime, lane) as room:
         with runtime.db.work(system(Purpose.CLAIM)) as session:
             turn = turns.take(session, runtime, lane, room)
             batches = _claim(session, runtime, turn) if turn and turn.ids else []
         if turn is None:
-            return 0
+            return 0, False
         if turn.more:
-            runtime.bell.ring(Job.DELIVER, lane)
+            runtime.bell.ring_soon(Job.DELIVER, lane)
         send_batches(runtime, batches, room, turn.probes)
-    return len(turn.ids)
+    return len(turn.ids), turn.more
 
 
 def _claim(session: Transaction, runtime: Runtime, turn: Turn) -> list[Batch]:
@@ -90,10 +106,12 @@ def send_batches(
 
 
 def _send_and_leave(runtime: Runtime, batch: Batch, room: Room | None, probes: Mapping[str, str]) -> None:
+    watch = Watch(runtime, batch.claims[0], probes, room)
     try:
         with witness.sending(batch.claims):
-            _send_batch(runtime, batch, Watch(runtime, batch.claims[0], probes, room))
+            _send_batch(runtime, batch, watch)
     finally:
+        watch.close()
         if room:
             room.give_back(batch.claims[0].channel)
 
