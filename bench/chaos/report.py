@@ -26,7 +26,7 @@ class Recovery:
 
 
 def recoveries(faults: Sequence[Fault], planning: Planning, found: Found) -> dict[str, list[Recovery]]:
-    """{kind: one for each fault}. What chaos poisoned does not count, its company does. Other faults go on meanwhile."""
+    """{kind: one for each fault}. What chaos poisoned does not count, its company does. Other faults go on besides."""
     ends = [
         (planning.posted_at[row.id], found.changes[row.id][-1].at)
         for row in found.deliveries.values()
