@@ -10,13 +10,14 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.config import Settings
 from app.core import pipeline
 from app.core.pipeline import DirectSend, EventInput
 from app.core.runtime import Runtime
@@ -43,6 +44,12 @@ def receiver() -> Iterator[HttpReceiver]:
 def smtp() -> Iterator[SmtpServer]:
     with SmtpServer() as server:
         yield server
+
+
+@pytest.fixture
+def make_settings(smtp: SmtpServer) -> Callable[..., Settings]:
+    """The test's own runtime, which writes down what is to be sent, knows the mail server too."""
+    return lambda **values: Settings(**values, email_host=smtp.host, email_port=smtp.port)
 
 
 @pytest.fixture
