@@ -19,7 +19,8 @@ from app.db import Purpose, system
 from app.ids import first_id_of
 from app.models import Attempt, Delivery, Event, WebhookAttempt
 from app.partitions import PARTITIONED, Step
-from tests.core.helpers import rows_of
+from providers.contract import Channel
+from tests.core.helpers import drain, post_direct, rows_of
 from tests.history import write_day
 from tests.servers.postgres import OWNER, PostgresServer
 
@@ -181,6 +182,21 @@ def test_what_is_in_use_is_left_for_the_next_run_and_nobody_waits_long(
     # and the next run does the rest
     assert not [step for step in maintain(runtime, owner_url) if step.kept]
     assert "202612" not in months(runtime, "notification_logs")
+
+
+def test_the_service_goes_on_with_the_connections_it_has(
+    runtime: Runtime, tenant_id: str, owner_url: str, history: list[str]
+) -> None:
+    # given connections with prepared statements
+    for _ in range(8):
+        post_direct(runtime, tenant_id, Channel.IN_APP, "ada", title="t", text="before")
+        drain(runtime)
+    # when months are dropped and made
+    assert {step.what for step in maintain(runtime, owner_url)} == {"make", "drop"}
+    # then the same statements find what is there now
+    post_direct(runtime, tenant_id, Channel.IN_APP, "ada", title="t", text="after")
+    drain(runtime)
+    assert [row.status for row in rows_of(runtime, tenant_id, Delivery)] == ["delivered"] * 2  # this one, and February
 
 
 def test_two_runs_at_once_do_not_meet(runtime: Runtime, owner_url: str, history: list[str]) -> None:

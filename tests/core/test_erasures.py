@@ -28,7 +28,9 @@ from app.models import (
     InAppNotification,
     Recipient,
 )
+from app.running.worker import InProcessWorker
 from providers.contract import Accepted, Channel, DeliveryStatus
+from tests.conftest import wait_until
 from tests.core.helpers import ORDER, accept, drain, post_direct, rows_of
 
 MARKS = {
@@ -314,3 +316,27 @@ def test_a_short_user_id_is_not_looked_for_in_texts() -> None:
         "b": ["x"],
     }
     assert cleaned("to five@example.com!", ("five@example.com",)) == "to [erased]!"
+
+
+def test_an_erasure_in_the_midst_of_work_leaves_nothing(
+    runtime: Runtime, tenant_id: str, worker: InProcessWorker
+) -> None:
+    # given many events for the person and a list, which workers are planning and sending just now
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        topics.add(session, runtime.clock, tenant_id, "news", [USER, *(f"member-{n}" for n in range(300))])
+        recipients.upsert(session, runtime.clock, tenant_id, [MARKS, BOB])
+    data = ORDER | {"mail": MARKS["email"]}
+    for _ in range(20):
+        named = [EventInput("order.created", data, (USER, "bob")), EventInput("order.created", data, (USER,))]
+        accept(runtime, tenant_id, *named, EventInput("order.created", ORDER, topics=("news",)))
+    wait_until(lambda: rows_of(runtime, tenant_id, InAppNotification, user_id=USER), 60)
+    # when the person is erased meanwhile
+    erase(runtime, tenant_id)
+    # then the sweeps finish it, and when all is quiet nothing is left
+    wait_until(lambda: rows_of(runtime, tenant_id, Erasure)[0].finished_at, 60)
+    wait_until(lambda: all(event.status == "planned" for event in rows_of(runtime, tenant_id, Event)), 60)
+    wait_until(lambda: not rows_of(runtime, tenant_id, Delivery, status="sending"), 60)
+    worker.stop()
+    assert [line for line in dump(runtime).split("\n") if any(mark.lower() in line.lower() for mark in TEXTS)] == []
+    # and of the others nobody was passed over
+    assert len(told(runtime, tenant_id)) == 301
