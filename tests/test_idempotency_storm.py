@@ -30,6 +30,7 @@ from tests.conftest import KEY
 from tests.core.helpers import rows_of
 from tests.processes import Processes, children, processes
 
+pytestmark = pytest.mark.timeout(300)  # whole processes start and stop, several times
 CALLERS = 50
 KILLS = 4
 PATIENCE = 120.0

@@ -32,6 +32,7 @@ from tests.servers.postgres import start_postgres
 from tests.servers.process import ServerProcess
 from tests.servers.redis import start_redis
 
+pytestmark = pytest.mark.timeout(300)  # whole processes start and stop, several times
 PATIENCE = 90.0
 AWAY_SECONDS = 1.5
 EVENT = {"eventType": "seen.one", "data": {}}

@@ -30,6 +30,7 @@ from tests.processes import Processes, processes
 from tests.servers.http import Answer, HttpReceiver, hang
 from tests.servers.smtp import SmtpServer
 
+pytestmark = pytest.mark.timeout(300)  # whole processes start and stop, several times
 PATIENCE = 60.0
 HALF_DONE = ("sending", "planning")
 
