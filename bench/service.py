@@ -173,6 +173,7 @@ class Service:
             "MIGRATION_DATABASE_URL": self._database.owner_url,
             "REDIS_URL": self._redis.url,
             "SECRET_KEY": "a secret key for benchmarks only, 40 characters",
+            "PROMETHEUS_MULTIPROC_DIR": str(make_folder("bench")),
         }
 
     def _run(self, kind: str, command: list[str], env: dict[str, str]) -> None:

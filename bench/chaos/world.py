@@ -179,6 +179,7 @@ class World:
             "PORT": str(self.port),
             "PUBLIC_URL": f"http://127.0.0.1:{self.port}",
             "DATA_DIR": str(self.folder / "var"),
+            "PROMETHEUS_MULTIPROC_DIR": str(self.folder / "metrics"),
             "DATABASE_URL": database_url,
             "MIGRATION_DATABASE_URL": owner_url,
             "REDIS_URL": self.redis.url,

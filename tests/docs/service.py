@@ -70,7 +70,8 @@ class Service:
     def environment(self) -> dict[str, str]:
         """What the service and the commands of the examples see of the outside."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
-        return kept | {"LANG": "C.UTF-8", "PORT": str(self.port)} | self.settings
+        metrics = str(self.folder / "metrics")
+        return kept | {"LANG": "C.UTF-8", "PORT": str(self.port), "PROMETHEUS_MULTIPROC_DIR": metrics} | self.settings
 
     @property
     def url(self) -> str:

@@ -38,7 +38,6 @@ def web_of(folder: Path, postgres: PostgresServer, template: str, redis: RedisSe
         "WEBHOOK_ALLOWED_CIDRS": "127.0.0.0/8",
         "WORKER_PORT": str(free_port()),
         "SWEEP_SECONDS": "1",
-        "TMPDIR": str(folder),
     }
     service = Service(folder / "service", command="web", **(settings | more))
     try:

@@ -115,7 +115,7 @@ def test_without_a_port_a_worker_answers_nobody(web: Service) -> None:
     wait_until(lambda: part(web, "workers") == "ok", 60)
 
     assert silent.stop() == 0
-    assert not list(Path(web.settings["TMPDIR"]).glob("tidings-*-worker-*"))
+    assert not list((web.folder / "metrics").glob("worker-*"))
 
 
 def admin(postgres: Any) -> Any:
