@@ -36,7 +36,7 @@ def compare(posts: Sequence[Post], found: Found) -> Planning:
         for address in post.addresses:
             rows = direct.get(address, [])
             _compare_count(made, post, f"direct send to {address}", len(rows))
-            made.posted_at.update(dict.fromkeys((row.id for row in rows), post.acked_at))
+            _note_times(made, post, rows)
     return made
 
 
@@ -53,6 +53,13 @@ def _index(found: Found) -> tuple[dict[int, list[Any]], dict[str, list[Any]], di
         else:
             direct[row.address].append(row)
     return events, of_event, direct
+
+
+def _note_times(made: Planning, post: Post, rows: Sequence[Any]) -> None:
+    """When each was answered for: of an event that was posted twice, the first time."""
+    if post.acked_at:
+        for row in rows:
+            made.posted_at[row.id] = min(post.acked_at, made.posted_at.get(row.id, post.acked_at))
 
 
 def _compare_count(made: Planning, post: Post, what: str, count: int) -> None:
@@ -72,7 +79,7 @@ def _compare_event(
     _compare_count(made, post, f"event {n}", len(rows))
     for event in rows:
         deliveries = of_event.get(event.id, [])
-        made.posted_at.update(dict.fromkeys((row.id for row in deliveries), post.acked_at))
+        _note_times(made, post, deliveries)
         if event.status != "planned":
             made.faults.append(f"event {n} is {event.status} ({event.error}) after {event.attempt} claims")
         planned = Counter((row.channel, row.configuration_id or row.user_id) for row in deliveries)
