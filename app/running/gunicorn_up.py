@@ -17,7 +17,7 @@ _calm = runpy.run_path(str(_HERE / "collector.py"))["calm"]
 _running: list[Any] = []
 
 
-class worker_class(_PatientWorker):  # noqa: N801 - gunicorn's own name
+class worker_class(_PatientWorker):  # type: ignore[misc]  # noqa: N801 - gunicorn's own name
     """The web process of `tidings up`: what it delivers is ended while the last requests are answered."""
 
     def handle_exit(self, sig: int, frame: Any) -> None:
