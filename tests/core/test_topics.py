@@ -179,6 +179,25 @@ def test_planning_fails_for_good_only_after_failures_without_a_page_between_them
     assert event_of(runtime, tenant_id, event_id).status == "failed"
 
 
+def test_what_went_wrong_once_is_not_starved_by_what_is_always_there(
+    runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given an event whose worker was lost, and a large one that is never at its end
+    monkeypatch.setattr(pipeline, "TURN_SECONDS", 0.0)
+    (lost,) = accept(runtime, tenant_id, EventInput("order.created", data=ORDER, user_ids=("ada",)))
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        event_claims.claim(session, Lane.NORMAL, tenant_id, runtime.clock.now())
+    sweeps.release_all_leases(runtime)
+    put(runtime, tenant_id, "news", users(pages.PAGE * (event_claims.SUSPECTS_EVERY + 2)))
+    (large,) = accept(runtime, tenant_id, EventInput("order.created", data=ORDER, topics=("news",)))
+    # when there are as many turns as one of them begins with what went wrong
+    for _ in range(event_claims.SUSPECTS_EVERY):
+        pipeline.plan_events(runtime, Lane.NORMAL)
+    # then it had its own
+    assert event_of(runtime, tenant_id, lost).status == "planned"
+    assert event_of(runtime, tenant_id, large).status == "received"
+
+
 def test_people_who_join_behind_the_cursor_are_told_and_before_it_are_not(runtime: Runtime, tenant_id: str) -> None:
     put(runtime, tenant_id, "news", users(pages.PAGE, "m"))
     (event_id,) = accept(runtime, tenant_id, EventInput("order.created", data=ORDER, topics=("news",)))
