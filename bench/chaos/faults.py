@@ -172,7 +172,7 @@ _KINDS: dict[str, tuple[str, float, _Begin]] = {
     "Redis restarted": ("redis", 3, lambda faults, fault: faults._stop_redis(fault)),
     "PostgreSQL immediate": ("postgres", 1.5, lambda faults, _: faults._stop_postgres(signal.SIGQUIT)),
     "PostgreSQL fast": ("postgres", 1.5, lambda faults, _: faults._stop_postgres(signal.SIGINT)),
-    "rings doubled, spurious": ("rings", 0, lambda faults, fault: faults._ring_much(fault)),
+    "rings doubled, spurious": ("redis", 0, lambda faults, fault: faults._ring_much(fault)),
     "every second ring lost": ("rings", 5, lambda faults, fault: faults._lose_rings(fault)),
     "clock ahead": ("clock", 5, lambda faults, _: faults._shift_clock(1)),
     "clock behind": ("clock", 5, lambda faults, _: faults._shift_clock(-1)),
