@@ -75,7 +75,8 @@ def run(plan: Plan, seed: int, planted: str = "none", keep: Path | None = None) 
     """One run; prints its table. `keep`: a folder for what all processes noted and logged."""
     with World(planted, keep) as world:
         history.install(world.admin_url)
-        posts = Posts(seed, prepare(Api(world.port).need, f"http://127.0.0.1:{world.receiver_ports['http']}"))
+        webhooks = f"http://127.0.0.1:{world.receiver_ports['http']}"
+        posts = Posts(seed, prepare(Api(world.port).need, webhooks), webhooks)
         clients = Clients(world.port, posts, plan.rate)
         breaking = faults.Faults(world, posts, clients, seed)
         clients.start()

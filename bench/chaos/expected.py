@@ -24,68 +24,85 @@ class Planning:
 
 
 def compare(posts: Sequence[Post], found: Found) -> Planning:
-    """Every event that got a 2xx is there once, is planned, and has its deliveries once each."""
-    made = Planning()
-    events, of_event, direct = _index(found)
+    """Every event that got a 2xx is there once, is planned, and has its deliveries once each; nothing else is there."""
+    comparison = _Comparison(found)
     for post in posts:
-        made.accepted += bool(post.acked_at)
+        comparison.judge(post)
+    comparison.look_for_strangers()
+    return comparison.made
+
+
+class _Comparison:
+    """What was posted beside what was found."""
+
+    def __init__(self, found: Found) -> None:
+        self.made = Planning()
+        self._events: dict[int, list[Any]] = defaultdict(list)
+        self._of_event: dict[str, list[Any]] = defaultdict(list)
+        self._direct: dict[str, list[Any]] = defaultdict(list)
+        self._met: set[str] = set()
+        for event in found.events:
+            if event.n is not None:
+                self._events[event.n].append(event)
+        for row in found.deliveries.values():
+            if row.event_id:
+                self._of_event[row.event_id].append(row)
+            else:
+                self._direct[row.address].append(row)
+
+    def judge(self, post: Post) -> None:
+        """Compare what one request asked for."""
+        self.made.accepted += bool(post.acked_at)
         if isinstance(post.answer, tuple):
-            made.faults.append(f"post {post.number} was refused: {post.answer}")
+            self.made.faults.append(f"post {post.number} was refused: {post.answer}")
+        ids: set[str] = set()
         for n, wanted in post.events.items():
-            _compare_event(made, post, n, wanted, events.get(n, []), of_event)
+            rows = self._events.get(n, [])
+            ids |= self._once(post, f"event {n}", rows)
+            for event in rows:
+                self._judge_event(post, event, wanted)
         for address in post.addresses:
-            rows = direct.get(address, [])
-            _compare_count(made, post, f"direct send to {address}", len(rows))
-            _note_times(made, post, rows)
-    return made
+            rows = self._direct.get(address, [])
+            ids |= self._once(post, f"direct send to {address}", rows)
+            self._note_times(post, rows)
+        if post.acked_at and (told := _ids(post.answer)) != ids:
+            self.made.faults.append(f"post {post.number} was answered with {sorted(told)}, made was {sorted(ids)}")
 
+    def look_for_strangers(self) -> None:
+        """What is there and nobody has posted."""
+        there = [row for rows in (*self._events.values(), *self._direct.values()) for row in rows]
+        self.made.faults += [f"{row.id} was posted by nobody" for row in there if row.id not in self._met]
 
-def _index(found: Found) -> tuple[dict[int, list[Any]], dict[str, list[Any]], dict[str, list[Any]]]:
-    events: dict[int, list[Any]] = defaultdict(list)
-    of_event: dict[str, list[Any]] = defaultdict(list)
-    direct: dict[str, list[Any]] = defaultdict(list)
-    for event in found.events:
-        if event.n is not None:
-            events[event.n].append(event)
-    for row in found.deliveries.values():
-        if row.event_id:
-            of_event[row.event_id].append(row)
-        else:
-            direct[row.address].append(row)
-    return events, of_event, direct
+    def _once(self, post: Post, what: str, rows: Sequence[Any]) -> set[str]:
+        """Once if it got its 2xx; at most once if it never did."""
+        if len(rows) > 1 or (post.acked_at and len(rows) != 1):
+            told = "202" if post.acked_at else "nothing"
+            self.made.faults.append(f"{what}: {len(rows)} rows, answered {told}")
+        ids = {row.id for row in rows}
+        self._met |= ids
+        return ids
 
-
-def _note_times(made: Planning, post: Post, rows: Sequence[Any]) -> None:
-    """When each was answered for: of an event that was posted twice, the first time."""
-    if post.acked_at:
-        for row in rows:
-            made.posted_at[row.id] = min(post.acked_at, made.posted_at.get(row.id, post.acked_at))
-
-
-def _compare_count(made: Planning, post: Post, what: str, count: int) -> None:
-    """Once if it got its 2xx; at most once if it never did."""
-    if count > 1 or (post.acked_at and count != 1):
-        made.faults.append(f"{what}: {count} rows, answered {'202' if post.acked_at else 'nothing'}")
-
-
-def _compare_event(
-    made: Planning,
-    post: Post,
-    n: int,
-    wanted: Sequence[tuple[str, str]],
-    rows: Sequence[Any],
-    of_event: dict[str, list[Any]],
-) -> None:
-    _compare_count(made, post, f"event {n}", len(rows))
-    for event in rows:
-        deliveries = of_event.get(event.id, [])
-        _note_times(made, post, deliveries)
+    def _judge_event(self, post: Post, event: Any, wanted: Sequence[tuple[str, str]]) -> None:
+        deliveries = self._of_event.get(event.id, [])
+        self._note_times(post, deliveries)
         if event.status != "planned":
-            made.faults.append(f"event {n} is {event.status} ({event.error}) after {event.attempt} claims")
+            said = f"event {event.n} is {event.status} ({event.error}) after {event.attempt} claims"
+            self.made.faults.append(said)
         planned = Counter((row.channel, row.configuration_id or row.user_id) for row in deliveries)
         if planned != Counter(wanted):
             more, less = planned - Counter(wanted), Counter(wanted) - planned
-            made.faults.append(f"event {n}: planned too much {dict(more)}, too little {dict(less)}")
+            self.made.faults.append(f"event {event.n}: planned too much {dict(more)}, too little {dict(less)}")
+
+    def _note_times(self, post: Post, rows: Sequence[Any]) -> None:
+        """When each was answered for: of an event that was posted twice, the first time."""
+        if post.acked_at:
+            for row in rows:
+                self.made.posted_at[row.id] = min(post.acked_at, self.made.posted_at.get(row.id, post.acked_at))
+
+
+def _ids(answer: Any) -> set[str]:
+    """The ids that a post was answered with: of an event, of a batch's events, of a direct send's deliveries."""
+    return {item["id"] for item in answer.get("items") or answer.get("deliveries") or [answer]}
 
 
 def is_poison(row: Any) -> bool:

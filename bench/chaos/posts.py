@@ -69,11 +69,15 @@ def prepare(need: Need, webhooks: str) -> dict[str, list[str]]:
 
 
 class Posts:
-    """What is posted in a run: the same seed posts the same, in the same order."""
+    """What is posted in a run: the same seed posts the same, in the same order.
 
-    def __init__(self, seed: int, hears: Mapping[str, Sequence[str]]) -> None:
+    `hears`: what `prepare` answered. `webhooks`: the receiver of webhooks that are sent directly.
+    """
+
+    def __init__(self, seed: int, hears: Mapping[str, Sequence[str]], webhooks: str) -> None:
         self._chance = random.Random(seed)
         self._hears = hears
+        self._webhooks = webhooks
         self._lock = threading.Lock()
         self._numbers = 0
         self._kinds = {self._one: 10, self._twice: 2, self._many: 2, self._topic: 1, self._batch: 2, self._direct: 4}
@@ -149,7 +153,7 @@ class Posts:
 
     def _direct(self) -> Post:
         n = self._number()
-        channel = self._chance.choice(["email", "sms", "in_app"])
+        channel = self._chance.choice(["email", "sms", "in_app", "webhook"])
         text = f"This is {n}."
         if channel == "email":
             to = [f"direct-{n}-{copy}@example.com" for copy in range(self._chance.randint(1, 3))]
@@ -158,6 +162,9 @@ class Posts:
         if channel == "sms":
             to = [f"+1{2_010_000_000 + n}"]
             return Post(n, "/api/send/sms", {"to": to, "message": text}, addresses={to[0]: channel})
+        if channel == "webhook":
+            url = f"{self._webhooks}/direct/{n}"
+            return Post(n, "/api/send/webhook", {"url": url, "payload": {"n": n}}, addresses={url: channel})
         user = f"direct-{n}"
         body = {"userId": user, "title": text, "message": text}
         return Post(n, "/api/send/in-app", body, addresses={user: channel})
