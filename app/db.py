@@ -76,6 +76,7 @@ class UnscopedStatementError(Exception):
 
 _WRITE_LOCK_SECONDS = 30.0
 _IDLE_SECONDS = 1.0
+_SIZE = ("page_count", "page_size")
 _VACUUMED_BYTES = 256 * 1024 * 1024  # some seconds' work
 _MORE_ON_POSTGRES, _MORE_ON_SQLITE = 4, 16  # connections beyond the pool's size, when all are in use
 _SET_SCOPE = text(
@@ -176,12 +177,16 @@ class Database:
         """
         if not self.is_sqlite:
             return
-        with self._turn(read_only=False), closing(self.engine.raw_connection()) as connection:
-            cursor = connection.cursor()  # not within a transaction
-            pages, size = (cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+        # Not within a transaction; and nothing of it may be open when somebody else gets the connection.
+        with (
+            self._turn(read_only=False),
+            closing(self.engine.raw_connection()) as connection,
+            closing(connection.cursor()) as cursor,
+        ):
+            pages, size = (cursor.execute(f"PRAGMA {name}").fetchall()[0][0] for name in _SIZE)
             if pages * size <= _VACUUMED_BYTES:
                 cursor.execute("VACUUM")
-            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def close(self) -> None:
         """Give back every connection."""
