@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import JSON, Boolean, Double, Integer, Table, TextClause, TextualSelect, text
@@ -50,6 +51,8 @@ def storable(value: str | None, limit: int = 16_384) -> str | None:
     """A stranger's text as both databases can hold it: no NUL, no lone surrogate, at most `limit` characters."""
     if value is None:
         return None
+    if value.isascii() and "\x00" not in value:
+        return value[:limit]
     return value[:limit].replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
@@ -58,18 +61,26 @@ def is_postgres(session: Transaction) -> bool:
     return session.postgres if isinstance(session, Work) else session.get_bind().dialect.name == "postgresql"
 
 
-def insert(session: Transaction, model: type[TenantOwned], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def insert(
+    session: Transaction,
+    model: type[TenantOwned],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    also: Mapping[str, str] = MappingProxyType({}),
+    **values: Any,
+) -> list[str]:
     """Insert rows that all have the same keys. Rows that are there already stay as they are.
 
+    `also`: columns made from the others, {name: SQL}, with `values` as its parameters.
     Returns the ids of those that were inserted.
     """
     if not rows:
         return []
     table = model.__table__
-    statement = _insert_statement(table, tuple(rows[0]), is_postgres(session))
+    statement = _insert_statement(table, tuple(rows[0]), is_postgres(session), also=tuple(also.items()))
     inserted: list[str] = []
     for chunk in _chunks(rows):
-        inserted += [str(found) for found in session.execute(statement, {"rows": chunk}).scalars()]
+        inserted += [str(found) for found in session.execute(statement, {"rows": chunk, **values}).scalars()]
     return inserted
 
 
@@ -109,9 +120,17 @@ def _chunks(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 @lru_cache(maxsize=256)
-def _insert_statement(table: Table, names: tuple[str, ...], postgres: bool, *, answering: bool = True) -> TextClause:
-    columns = ", ".join(names)
-    chosen = ", ".join(_NOT_LATER if postgres and name == "next_attempt_at" else name for name in names)
+def _insert_statement(
+    table: Table,
+    names: tuple[str, ...],
+    postgres: bool,
+    *,
+    answering: bool = True,
+    also: tuple[tuple[str, str], ...] = (),
+) -> TextClause:
+    columns = ", ".join((*names, *(name for name, _ in also)))
+    plain = (_NOT_LATER if postgres and name == "next_attempt_at" else name for name in names)
+    chosen = ", ".join((*plain, *(made for _, made in also)))
     spec = tuple((name, _type_name(table.c[name].type)) for name in names)
     return text(
         f"INSERT INTO {table.name} ({columns}) SELECT {chosen} FROM {source(spec, postgres)} WHERE true"

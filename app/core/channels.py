@@ -29,7 +29,14 @@ def reachable_ranges(settings: Settings) -> tuple[str, ...]:
 class Channels:
     """The providers of each channel, kept for the life of the process."""
 
-    def __init__(self, providers: Mapping[Channel, Sequence[Provider]], timeouts: Mapping[Channel, float]) -> None:
+    def __init__(
+        self,
+        providers: Mapping[Channel, Sequence[Provider]],
+        timeouts: Mapping[Channel, float],
+        own: Container[Channel] = (),
+    ) -> None:
+        """`own`: the channels whose messages end in our own database."""
+        self._own = own
         self._providers = {channel: tuple(providers.get(channel, ())) for channel in Channel}
         self._timeouts = dict(timeouts)
 
@@ -48,11 +55,15 @@ class Channels:
             Channel.WEBHOOK: settings.webhook_timeout / 1000,
             Channel.IN_APP: 5.0,
         }
-        return cls(made, timeouts)
+        return cls(made, timeouts, own=(Channel.IN_APP,))
 
     def providers(self, channel: Channel) -> tuple[Provider, ...]:
         """The providers of a channel, the preferred one first; empty when nobody serves it."""
         return self._providers[channel]
+
+    def is_own(self, channel: Channel) -> bool:
+        """Whether to keep a message of this channel, by `inbox.add`, is to deliver it."""
+        return channel in self._own
 
     def provider_for(self, channel: Channel, tries: int, resting: Container[str] = ()) -> Provider | None:
         """Who takes the try of this number (from 1): the providers of the channel take turns.
@@ -133,21 +144,6 @@ def _inbox_writer(db: Database) -> Callable[[Sequence[OutboundMessage]], None]:
     def write(messages: Sequence[OutboundMessage]) -> None:
         tenant_id = messages[0].metadata["tenantId"]  # a batch holds one tenant
         with db.work(tenant(tenant_id)) as session:
-            inbox.add(session, tenant_id, [_item(message) for message in messages])
+            inbox.add(session, tenant_id, [inbox.item(message) for message in messages])
 
     return write
-
-
-def _item(message: OutboundMessage) -> dict[str, object]:
-    about = message.metadata
-    return {
-        "id": message.delivery_id,
-        "user_id": message.to,
-        "event_id": about.get("eventId"),
-        "event_type": about.get("eventType"),
-        "type": about.get("type") or "info",
-        "title": message.subject,
-        "message": message.text,
-        "action_url": about.get("actionUrl") or None,
-        "created_at": message.created_at,
-    }

@@ -16,6 +16,7 @@ from app.db import Transaction
 from app.ids import is_id
 from app.models import Delivery, InAppNotification
 from app.paging import Cursor, Page, page
+from providers.contract import OutboundMessage
 
 TYPES = ("info", "success", "warning", "error")
 
@@ -26,6 +27,22 @@ def add(session: Transaction, tenant_id: str, items: Sequence[Mapping[str, Any]]
     Each item: id (its delivery's), user_id, event_id, event_type, type, title, message, action_url, created_at.
     """
     rows.put(session, InAppNotification, [{"tenant_id": tenant_id, **item} for item in items])
+
+
+def item(message: OutboundMessage) -> dict[str, Any]:
+    """An in-app message as `add` takes it."""
+    about = message.metadata
+    return {
+        "id": message.delivery_id,
+        "user_id": message.to,
+        "event_id": about.get("eventId"),
+        "event_type": about.get("eventType"),
+        "type": about.get("type") or "info",
+        "title": message.subject,
+        "message": message.text,
+        "action_url": about.get("actionUrl") or None,
+        "created_at": message.created_at,
+    }
 
 
 def search(

@@ -8,6 +8,7 @@ deliveries.send claims what is due, renders, hands over to a provider, records t
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
@@ -22,11 +23,12 @@ from sqlalchemy.orm import Session
 from app import rows
 from app.core import dedupes, preferences, recipients, rules, topics
 from app.core.dedupes import Dedupe
-from app.core.deliveries import breakers, claims, content, event_claims, pages, send, turns, witness
+from app.core.deliveries import breakers, content, event_claims, pages, send, turns, witness
 from app.core.deliveries.claims import BATCH
 from app.core.deliveries.content import Batch
 from app.core.deliveries.event_claims import ClaimedEvent
 from app.core.deliveries.gates import Room
+from app.core.deliveries.pages import Choice
 from app.core.deliveries.plan import Row, is_over, new_row, skipped
 from app.core.outbox import Job, Lane, ring_after_commit, tell_after_commit
 from app.core.runtime import Runtime
@@ -43,6 +45,7 @@ log = structlog.get_logger()
 TURN_SECONDS = 0.5  # of planning in one thread, before others have their turn
 _PAST = "lies in the past"
 _served: dict[Lane, str] = {}
+_rounds = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +243,8 @@ def _plan_batch(runtime: Runtime, lane: Lane) -> tuple[int, bool]:
         tenant_id = next((one for one in waiting if one > _served.get(lane, "")), waiting[0])
         _served[lane] = tenant_id
         narrow(session, tenant(tenant_id))
-        claimed = event_claims.claim(session, lane, tenant_id, now)
+        suspects_first = next(_rounds) % event_claims.SUSPECTS_EVERY == 0
+        claimed = event_claims.claim(session, lane, tenant_id, now, suspects_first=suspects_first)
     more = len(waiting) > 1 or len(claimed) == event_claims.BATCH
     if more:
         runtime.bell.ring_soon(Job.PLAN, lane)
@@ -287,8 +291,8 @@ def _plan_safely(
     """Plan a page of each. Returns the events that have more, and what this thread shall send."""
     try:
         with runtime.db.work(tenant(tenant_id)) as session:
-            left, pending = pages.plan_page(session, runtime, tenant_id, group)
-            return left, [] if left else _claim_few(session, runtime, tenant_id, lane, pending, room)
+            choice = Choice(partial(_few, runtime, tenant_id, room), lane, send.longest_lease(runtime))
+            return pages.plan_page(session, runtime, tenant_id, group, choice)
     except Exception as error:
         log.exception("planning_failed", events=[event.id for event in group])
         if len(group) == 1:
@@ -304,20 +308,10 @@ def _put_back(runtime: Runtime, event: ClaimedEvent, error: str) -> None:
     EVENTS_PLANNED.labels("failed" if failed else "put_back").inc()
 
 
-def _claim_few(
-    session: Transaction, runtime: Runtime, tenant_id: str, lane: Lane, pending: Sequence[Row], room: Room
-) -> list[Batch]:
-    """Of few deliveries, those that this thread sends at once; the others are for whoever hears the bell."""
-    ours = [row for row in pending if row["lane"] == lane]  # a rule may have put others into another lane
-    if len(ours) > BATCH:
-        return []
-    ready = turns.at_once(runtime, ours)
-    entered = {channel for channel in {row["channel"] for row in ready} if room.enter(channel, tenant_id)}
-    mine = [row["id"] for row in ready if row["channel"] in entered]
-    if not mine:
-        return []
-    if len(mine) == len(ours):
-        session.info["rings"].discard((Job.DELIVER, lane))  # nothing is left for others
-    lease = max(send.lease_seconds(runtime, channel) for channel in Channel)
-    claimed = claims.claim_these(session, tenant_id, mine, runtime.clock.now(), lease)
-    return content.load(session, runtime, claimed)
+def _few(runtime: Runtime, tenant_id: str, room: Room, fresh: Sequence[Row]) -> list[str]:
+    """Of fresh deliveries the first of each channel, for which this thread has room now. The others are for whoever
+    hears the bell."""
+    mine: dict[str, list[str]] = defaultdict(list)
+    for row in turns.at_once(runtime, fresh):
+        mine[row["channel"]].append(row["id"])
+    return [found for channel, ids in mine.items() if room.enter(channel, tenant_id) for found in ids[:BATCH]]

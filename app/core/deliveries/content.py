@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -48,6 +48,14 @@ class _Facts:
     people: Mapping[str, Person]
     endpoints: Mapping[str, Endpoint]
     messages: Mapping[tuple[str, str], CompiledMessage | Exception]
+    bodies: dict[str, str] = field(default_factory=dict)
+
+    def body_of(self, event: Mapping[str, Any]) -> str:
+        """What a webhook without words of its own says of an event: the same for all its receivers."""
+        found = self.bodies.get(event["id"])
+        if found is None:
+            found = self.bodies[event["id"]] = rows.dumps(_envelope(event))
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +66,38 @@ class Batch:
     facts: _Facts
 
 
-def load(session: Transaction, runtime: Runtime, claims: Sequence[Claim]) -> list[Batch]:
-    """Claims of one tenant, a batch for each channel. Reads in the transaction that claimed them."""
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What planning has read already: events as templates see them, people and subscribers, by their ids."""
+
+    events: Mapping[str, Mapping[str, Any]]
+    people: Mapping[str, Person]
+    endpoints: Mapping[str, Endpoint]
+
+
+def load(session: Transaction, runtime: Runtime, claims: Sequence[Claim], known: Known | None = None) -> list[Batch]:
+    """Claims of one tenant, a batch for each channel. What is not `known` is read in the transaction of the claims."""
     groups: dict[str, list[Claim]] = defaultdict(list)
     for claim in claims:
         groups[claim.channel].append(claim)
-    return [Batch(group, _read(session, runtime, group[0].tenant_id, group)) for group in groups.values()]
+    return [Batch(group, _read(session, runtime, group[0].tenant_id, group, known)) for group in groups.values()]
 
 
 def prepare(runtime: Runtime, batch: Batch) -> list[Prepared]:
     """The messages of a batch. What is rendered now is kept before it is sent."""
     tenant_id = batch.claims[0].tenant_id
-    fresh: dict[str, Parts] = {}
-    prepared = [Prepared(claim, _message(runtime, claim, batch.facts, fresh)) for claim in batch.claims]
+    prepared, fresh = compose(runtime, batch)
     if fresh:
         now = runtime.clock.now()
         with runtime.db.work(tenant(tenant_id)) as session:
             keep(session, tenant_id, fresh, now)
     return prepared
+
+
+def compose(runtime: Runtime, batch: Batch) -> tuple[list[Prepared], dict[str, Parts]]:
+    """The messages of a batch, and what was rendered for them: {delivery id: parts}. Writes nothing."""
+    fresh: dict[str, Parts] = {}
+    return [Prepared(claim, _message(runtime, claim, batch.facts, fresh)) for claim in batch.claims], fresh
 
 
 def keep(session: Transaction, tenant_id: str, contents: Mapping[str, Parts], now: Any) -> None:
@@ -87,12 +109,14 @@ def keep(session: Transaction, tenant_id: str, contents: Mapping[str, Parts], no
     rows.put(session, DeliveryContent, values)
 
 
-def _read(session: Transaction, runtime: Runtime, tenant_id: str, claims: Sequence[Claim]) -> _Facts:
+def _read(
+    session: Transaction, runtime: Runtime, tenant_id: str, claims: Sequence[Claim], known: Known | None
+) -> _Facts:
     owner = session.execute(_OWNER, {"tenant": tenant_id}).mappings().one()
     contents = _kept(session, tenant_id, claims)
     bare = [claim for claim in claims if claim.id not in contents]
-    people = recipients.load(session, tenant_id, sorted({c.user_id for c in bare if c.user_id}))
-    endpoints = webhooks.load(session, tenant_id, sorted({c.configuration_id for c in claims if c.configuration_id}))
+    known = known or _look_up(session, tenant_id, claims, bare)
+    people = known.people
     wanted = {(c.template, _locale(people.get(c.user_id or ""))) for c in bare if c.template}
     messages: dict[tuple[str, str], CompiledMessage | Exception] = {}
     for key, locale in wanted:
@@ -100,7 +124,13 @@ def _read(session: Transaction, runtime: Runtime, tenant_id: str, claims: Sequen
             messages[key, locale] = templates.message(session, runtime.files, tenant_id, key, claims[0].channel, locale)
         except (NotFoundError, TemplateError) as error:
             messages[key, locale] = error
-    return _Facts(dict(owner), contents, _events(session, tenant_id, bare), people, endpoints, messages)
+    return _Facts(dict(owner), contents, known.events, people, known.endpoints, messages)
+
+
+def _look_up(session: Transaction, tenant_id: str, claims: Sequence[Claim], bare: Sequence[Claim]) -> Known:
+    people = recipients.load(session, tenant_id, sorted({c.user_id for c in bare if c.user_id}))
+    endpoints = webhooks.load(session, tenant_id, sorted({c.configuration_id for c in claims if c.configuration_id}))
+    return Known(_events(session, tenant_id, bare), people, endpoints)
 
 
 def _kept(session: Transaction, tenant_id: str, claims: Sequence[Claim]) -> dict[str, Parts]:
@@ -181,7 +211,7 @@ def _render(claim: Claim, facts: _Facts) -> Parts:
     if not event and not greeting:
         raise PermanentError("content_gone", "what it said, or its event, is no longer kept")
     if not claim.template:
-        return {"payload": rows.dumps(_envelope(event))}
+        return {"payload": facts.body_of(event)}
     person = facts.people.get(claim.user_id or "")
     message = facts.messages[claim.template, _locale(person)]
     if isinstance(message, NotFoundError):

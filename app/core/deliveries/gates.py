@@ -81,7 +81,9 @@ class Room:
         return slow and _inside[self._lane, channel] < self._limits.channel
 
     def enter(self, channel: str, tenant_id: str) -> bool:
-        """Whether a batch of this channel and tenant may be sent now."""
+        """Whether a batch of this channel and tenant may be sent now. Who has entered is let in again."""
+        if self._entered.get(channel) == tenant_id:
+            return True
         with _lock:
             if self.has_space(channel) and self._is_fair(channel, tenant_id):
                 _inside.update(self._places(channel, tenant_id))

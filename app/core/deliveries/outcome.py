@@ -37,7 +37,7 @@ MOVES: dict[DeliveryStatus, frozenset[DeliveryStatus]] = {
     S.SKIPPED: frozenset({S.PENDING, S.SENDING}),
     S.CANCELED: frozenset({S.PENDING, S.SENDING}),
 }
-BORN = frozenset({S.PENDING, S.SKIPPED})  # what planning writes
+BORN = frozenset({S.PENDING, S.SKIPPED, S.SENDING, S.DELIVERED})  # what planning writes
 
 _Spec = tuple[tuple[str, str], ...]
 _Verdict = dict[str, Any]

@@ -7,21 +7,21 @@ with the deliveries of the page, so that planning goes on there whatever happens
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from app import rows
 from app.core import preferences, recipients, rules, topics, webhooks
-from app.core.deliveries import event_claims, witness
+from app.core.deliveries import births, content, event_claims, witness
+from app.core.deliveries.births import Told
+from app.core.deliveries.content import Batch
 from app.core.deliveries.event_claims import ClaimedEvent
 from app.core.deliveries.plan import Plan, PlannedEvent, Row, Setting, plan
 from app.core.outbox import Job, Lane, ring_after_commit
 from app.core.runtime import Runtime
 from app.core.webhooks import Endpoint
 from app.db import Transaction
-from app.models import Delivery
 from providers.contract import Channel, DeliveryStatus
 
 PAGE = 500  # people planned in one transaction
@@ -32,10 +32,19 @@ def is_one_page(event: ClaimedEvent) -> bool:
     return not event.topics and len(event.user_ids) - event.cursor <= PAGE
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which of some fresh deliveries the calling thread sends itself, and for how long it claims them."""
+
+    of: Callable[[Sequence[Row]], Collection[str]]
+    lane: Lane
+    lease_seconds: float
+
+
 def plan_page(
-    session: Transaction, runtime: Runtime, tenant_id: str, group: Sequence[ClaimedEvent]
-) -> tuple[list[ClaimedEvent], list[Row]]:
-    """Plan the next page of each event. Returns the events that have more pages, and the rows that are to be sent."""
+    session: Transaction, runtime: Runtime, tenant_id: str, group: Sequence[ClaimedEvent], choice: Choice
+) -> tuple[list[ClaimedEvent], list[Batch]]:
+    """Plan the next page of each event. Returns the events that have more pages, and what the caller shall send."""
     now = runtime.clock.now()
     turns = [_next_people(session, event) for event in group]
     pages = [_planned_event(event, people) for event, (people, _) in zip(group, turns, strict=True)]
@@ -49,13 +58,20 @@ def plan_page(
         after.append(replace(moved, notes=_noted(moved, planned)))
     # Fenced first: a worker that lost its events to another must not write their deliveries.
     owned = event_claims.advance(session, after, now)
-    inserted = set(rows.insert(session, Delivery, [row for row in made if row["event_id"] in owned]))
     ours = [event for event in after if event.id in owned]
-    witness.planned(session, ours, now, [row for row in made if row["id"] in inserted])
-    pending = [row for row in made if row["id"] in inserted and row["status"] == DeliveryStatus.PENDING]
-    for lane in {row["lane"] for row in pending}:
+    left = [event for event in ours if not event.finished]
+    made = [row for row in made if row["event_id"] in owned]
+    known = content.Known({page.id: page.context for page in pages}, setting.people, setting.endpoints)
+    told, taken = Told(), frozenset[str]()
+    if not any(event.failures for event in group):
+        fresh = [row for row in made if row["status"] == DeliveryStatus.PENDING and row["lane"] == choice.lane]
+        told = births.tell(session, runtime, fresh, known, now)
+        taken = frozenset() if left else frozenset(choice.of([row for row in fresh if row["id"] not in told.claims]))
+    inserted, claims = births.write(session, made, taken, told, now, choice.lease_seconds)
+    witness.planned(session, ours, now, inserted)
+    for lane in {row["lane"] for row in inserted if row["status"] == DeliveryStatus.PENDING}:
         ring_after_commit(session, Job.DELIVER, Lane(lane))
-    return [event for event in ours if not event.finished], pending
+    return left, content.load(session, runtime, claims, known)
 
 
 def _next_people(session: Transaction, event: ClaimedEvent) -> tuple[list[str], ClaimedEvent]:

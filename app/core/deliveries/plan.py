@@ -42,6 +42,11 @@ class PlannedEvent:
     expires_at: datetime | None = None
     traceparent: str | None = None
 
+    @property
+    def context(self) -> dict[str, Any]:
+        """The event as templates and conditions see it."""
+        return event_context(self.id, self.event_type, self.occurred_at, self.data)
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -93,7 +98,7 @@ class _Page:
         self.notes: Counter[tuple[str, str]] = Counter()
         self._event = event
         self._setting = setting
-        self._context = event_context(event.id, event.event_type, event.occurred_at, event.data)
+        self._context = event.context
         self._judged: dict[Condition, bool] = {}
 
     def add(self, rows: Iterable[Row]) -> None:

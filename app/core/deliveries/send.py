@@ -36,6 +36,11 @@ def lease_seconds(runtime: Runtime, channel: str) -> float:
     return 2 * (BATCH_SECONDS + runtime.channels.timeout(Channel(channel)))
 
 
+def longest_lease(runtime: Runtime) -> float:
+    """How long a claim is ours when it may be of any channel: seconds."""
+    return max(lease_seconds(runtime, channel) for channel in Channel)
+
+
 def deliver_in_turn(runtime: Runtime, lane: Lane) -> int:
     """Send batch after batch of what is due in a lane, for TURN_SECONDS at most. Returns how many were claimed."""
     end, total = time.monotonic() + TURN_SECONDS, 0
@@ -79,7 +84,7 @@ def _claim(session: Transaction, runtime: Runtime, turn: Turn) -> list[Batch]:
 def send_now(runtime: Runtime, tenant_id: str, delivery_ids: Sequence[str]) -> None:
     """Send these deliveries in the calling thread, as far as they are pending."""
     with runtime.db.work(tenant(tenant_id)) as session:
-        lease = max(lease_seconds(runtime, channel) for channel in Channel)
+        lease = longest_lease(runtime)
         claimed = claims.claim_these(session, tenant_id, delivery_ids, runtime.clock.now(), lease)
         batches = content.load(session, runtime, claimed)
     send_batches(runtime, batches)
