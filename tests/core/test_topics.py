@@ -39,9 +39,10 @@ def plan_all(runtime: Runtime, lane: Lane = Lane.NORMAL) -> None:
 
 
 def one_page(runtime: Runtime, tenant_id: str, claimed: Sequence[ClaimedEvent]) -> list[ClaimedEvent]:
-    """The next page of each; returns those that have more."""
-    with runtime.db.transaction(tenant(tenant_id)) as session:
-        return pages.plan_page(session, runtime, tenant_id, claimed)[0]
+    """The next page of each, and nothing sent; returns those that have more."""
+    nothing = pages.Choice(of=lambda _rows: (), lane=Lane.NORMAL, lease_seconds=60.0)
+    with runtime.db.work(tenant(tenant_id)) as session:
+        return pages.plan_page(session, runtime, tenant_id, claimed, nothing)[0]
 
 
 def told(runtime: Runtime, tenant_id: str, event_id: str) -> list[str]:
