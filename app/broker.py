@@ -25,7 +25,7 @@ from app.metrics import RINGS_FAILED
 _UNANSWERED_MS = 5_000  # a ring that was lost is no longer waited for after this
 
 QUIET_SECONDS = 2.0  # after the queue was found away
-_BETWEEN_RINGS_SECONDS = 0.004  # a ring costs some 300 µs: what is wanted meanwhile is rung for together
+_BETWEEN_RINGS_SECONDS = 0.008  # a ring costs some 300 µs: what is wanted meanwhile is rung for together
 IDLE_SECONDS = 1.0  # how often an idle consumer asks although nobody woke it
 _WAKE_CHANNEL = "tidings:wake"
 

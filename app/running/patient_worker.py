@@ -73,13 +73,14 @@ class PatientUnreader(SocketUnreader):  # type: ignore[misc]
 class _Head:
     """What has come of a request so far, and until when it has to be whole (by time.monotonic)."""
 
-    __slots__ = ("begun", "due", "gone", "whole")
+    __slots__ = ("begun", "due", "gone", "listened", "whole")
 
     def __init__(self, begun: bytes) -> None:
         self.begun = bytearray(begun)
         self.due = time.monotonic() + HEAD_SECONDS
         self.whole = _END in begun
         self.gone = False
+        self.listened = False  # whether the main loop waits for more
 
     def take(self, piece: bytes) -> None:
         """One more piece; an empty one means that there is no more."""
@@ -107,6 +108,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         # {connection: what it waits for}, the first due first: each dictionary has one patience.
         self._heads: dict[Any, _Head] = {}
         self._leaving: dict[Any, _Leaving] = {}
+        self._is_ssl: bool | None = None
 
     def init_signals(self) -> None:
         """As gunicorn's, but Ctrl-C, which a terminal sends to every process, ends it in order too."""
@@ -142,7 +144,9 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
 
     def enqueue_req(self, conn: Any) -> None:
         """Gunicorn has a connection, new or kept, on which a request begins. In the main loop."""
-        if self.cfg.is_ssl:
+        if self._is_ssl is None:
+            self._is_ssl = self.cfg.is_ssl
+        if self._is_ssl:
             super().enqueue_req(conn)
             return
         if conn.parser is None:
@@ -151,9 +155,10 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
             for option, seconds in ((socket.SO_RCVTIMEO, SILENCE_SECONDS), (socket.SO_SNDTIMEO, TAKES_NOTHING_SECONDS)):
                 conn.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", seconds, 0))
         conn.sock.setblocking(False)
-        self._heads[conn] = _Head(conn.parser.unreader.take_buffered())
-        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._hear, conn))
-        self._hear(conn, conn.sock)  # nearly always it is there already
+        head = self._heads[conn] = _Head(conn.parser.unreader.take_buffered())
+        if self._waits_on(conn):  # nearly always it is there already
+            head.listened = True
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._hear, conn))
 
     def handle_request(self, req: Any, conn: Any) -> bool:
         """Answer one request. In a thread. Who takes nothing of the answer is the same to us as who has gone."""
@@ -188,6 +193,10 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
 
     def _hear(self, conn: Any, _sock: Any) -> None:
         """Something of a head has come, or the client has gone."""
+        self._waits_on(conn)
+
+    def _waits_on(self, conn: Any) -> bool:
+        """Take what has come of a head. False: it is whole, or its client has gone."""
         head = self._heads[conn]
         try:
             head.take(conn.sock.recv(_PIECE))
@@ -206,6 +215,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
                 with suppress(OSError):
                     conn.sock.send(_TOO_LONG)
             self._drop(conn)
+        return conn in self._heads
 
     def _drain(self, conn: Any, _sock: Any) -> None:
         """What a client still sends that is told to go; closing at once could cost it the end of the answer."""
@@ -222,10 +232,10 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
             self._drop(conn)
 
     def _forget(self, conn: Any) -> None:
-        with suppress(OSError, KeyError, ValueError):
-            self.poller.unregister(conn.sock)
-        self._heads.pop(conn, None)
-        self._leaving.pop(conn, None)
+        head, leaving = self._heads.pop(conn, None), self._leaving.pop(conn, None)
+        if leaving or (head and head.listened):
+            with suppress(OSError, KeyError, ValueError):
+                self.poller.unregister(conn.sock)
 
     def _drop(self, conn: Any) -> None:
         self.nr_conns -= 1
