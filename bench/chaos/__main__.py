@@ -29,7 +29,7 @@ class Plan:
     """
 
     seconds: float = 600.0
-    rate: float = 12.0
+    rate: float = 8.0
     every: float = 4.0
     patience: float = 240.0
     kinds: tuple[str, ...] = faults.KINDS

@@ -36,7 +36,7 @@ def recoveries(faults: Sequence[Fault], planning: Planning, found: Found) -> dic
     for fault in faults:
         over = fault.ended_at or fault.began_at
         touched = [done for posted, done in ends if fault.began_at - 1 <= posted <= over]
-        after = min((done for posted, done in ends if posted > over), default=None)
+        after = min((done for posted, done in ends if done >= posted > over), default=None)
         all_done = max(0.0, max(touched, default=over) - over)
         made[fault.kind].append(Recovery(None if after is None else after - over, all_done))
     return made

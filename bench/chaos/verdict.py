@@ -155,10 +155,10 @@ def _at_once(found: Found, evidence: Evidence) -> Iterator[str]:
 
 def _until(one: Try, found: Found, evidence: Evidence) -> float | None:
     """When a try was over; None: never. One that was drawn after its batch's deadline was given back unbegun."""
-    if (until := evidence.until(one)) is not None:
-        return until
     attempt = found.attempts[one.id].get(one.attempt)
-    return attempt.finished_at if attempt and attempt.outcome == "returned" else None
+    if one.ended_at is None and attempt and attempt.outcome not in (None, "lost"):
+        return float(attempt.finished_at)
+    return evidence.until(one)
 
 
 def _lease_was_over(found: Found, first: Try, second: Try) -> bool:
