@@ -28,6 +28,7 @@ _POSTGRES_TYPES: tuple[tuple[type, str], ...] = (
 )
 
 
+_FEW = 4  # rows: not worth a look at what they have in common
 _CHUNK = 8_000_000  # characters of JSON in one statement
 # Due times are compared by the database's clock. New work is due at once, however far ahead the clock of its writer is.
 _NOT_LATER = "CASE WHEN next_attempt_at > now() THEN now() ELSE next_attempt_at END"
@@ -79,8 +80,8 @@ def insert(
     table = model.__table__
     statement = _insert_statement(table, tuple(rows[0]), is_postgres(session), also=tuple(also.items()))
     inserted: list[str] = []
-    for chunk in _chunks(rows):
-        inserted += [str(found) for found in session.execute(statement, {"rows": chunk, **values}).scalars()]
+    for given in _given(rows, is_postgres(session)):
+        inserted += [str(found) for found in session.execute(statement, {**given, **values}).scalars()]
     return inserted
 
 
@@ -89,8 +90,8 @@ def put(session: Transaction, model: type[TenantOwned], rows: Sequence[Mapping[s
     if not rows:
         return
     statement = _insert_statement(model.__table__, tuple(rows[0]), is_postgres(session), answering=False)
-    for chunk in _chunks(rows):
-        defer(session, statement, {"rows": chunk})
+    for given in _given(rows, is_postgres(session)):
+        defer(session, statement, given)
 
 
 def defer(session: Transaction, statement: TextClause, values: Mapping[str, Any]) -> None:
@@ -99,6 +100,33 @@ def defer(session: Transaction, statement: TextClause, values: Mapping[str, Any]
         session.defer(statement, values)
     else:
         session.execute(statement, values)
+
+
+def _given(rows: Sequence[Mapping[str, Any]], postgres: bool) -> Iterator[dict[str, str]]:
+    if not postgres:
+        yield from ({"rows": chunk} for chunk in _chunks(rows))
+        return
+    same, own = shared(rows)
+    yield from ({"rows": chunk, "same": same} for chunk in _chunks(own))
+
+
+def shared(rows: Sequence[Mapping[str, Any]]) -> tuple[str, Sequence[Mapping[str, Any]]]:
+    """What all rows have in common, as a JSON object, and of each row the rest: see `shared_source`.
+
+    In a fan-out that is most of a row, which is then written and read once.
+    """
+    first = rows[0]
+    if len(rows) < _FEW:
+        return "{}", rows
+    same = {}
+    for name, value in first.items():
+        for row in rows:
+            if row[name] is not value and row[name] != value:
+                break
+        else:
+            same[name] = value
+    own = [name for name in first if name not in same]
+    return dumps(same), [{name: row[name] for name in own} for row in rows]
 
 
 def _chunks(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -133,7 +161,7 @@ def _insert_statement(
     chosen = ", ".join((*plain, *(made for _, made in also)))
     spec = tuple((name, _type_name(table.c[name].type)) for name in names)
     return text(
-        f"INSERT INTO {table.name} ({columns}) SELECT {chosen} FROM {source(spec, postgres)} WHERE true"
+        f"INSERT INTO {table.name} ({columns}) SELECT {chosen} FROM {shared_source(spec, postgres)} WHERE true"
         f" ON CONFLICT DO NOTHING{' RETURNING id' if answering else ''}"
     )
 
@@ -168,6 +196,19 @@ def source(spec: Iterable[tuple[str, str]], postgres: bool) -> str:
         return f"jsonb_to_recordset(CAST(:rows AS jsonb)) AS r({columns})"
     columns = ", ".join(f"json_extract(value, '$.{name}') AS {name}" for name, _ in spec)
     return f"(SELECT {columns} FROM json_each(:rows)) AS r"
+
+
+def shared_source(spec: Iterable[tuple[str, str]], postgres: bool) -> str:
+    """As `source`, of rows in two parameters: on PostgreSQL `:same` has what all have in common (see `shared`)."""
+    if not postgres:
+        return source(spec, postgres)
+    spec = list(spec)
+    columns = ", ".join(f"{name} {kind}" for name, kind in spec)
+    whole = ", ".join(f"coalesce(own.{name}, same.{name}) AS {name}" for name, _ in spec)
+    return (
+        f"(SELECT {whole} FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS own({columns})"
+        f" CROSS JOIN jsonb_to_record(CAST(:same AS jsonb)) AS same({columns})) AS r"
+    )
 
 
 def of_people(

@@ -16,7 +16,7 @@ from app.db import Transaction
 from app.models import Event
 from app.models.base import Id, Utc, utc_text
 
-BATCH = 50
+BATCH = 100
 LEASE_SECONDS = 30.0  # a page takes less than a second, and each renews it
 SUSPECTS_EVERY = 10  # one claim in so many begins with what went wrong, so that a busy tenant does not starve it
 MOST_FAILURES = 5  # one after the other, without a page between them

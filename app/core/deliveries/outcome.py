@@ -152,16 +152,25 @@ def _write(
         return
     postgres = rows.is_postgres(session)
     ids = rows.id_list([verdict["id"] for verdict in verdicts], postgres)
-    values = {"tenant": tenant_id, "ids": ids, "rows": rows.dumps(verdicts)}
+    values = {"tenant": tenant_id, "ids": ids, **_parameters(verdicts, spec, postgres)}
     values |= {} if postgres else {"now": utc_text(now)}
     rows.defer(session, _statement(template, table, spec, postgres), values)
+
+
+def _parameters(verdicts: Sequence[_Verdict], spec: _Spec, postgres: bool) -> dict[str, str]:
+    names = [name for name, _ in spec]
+    told = [{name: verdict.get(name) for name in names} for verdict in verdicts]
+    if not postgres:
+        return {"rows": rows.dumps(told)}
+    same, own = rows.shared(told)
+    return {"rows": rows.dumps(own), "same": same}
 
 
 @lru_cache(maxsize=16)
 def _statement(template: str, table: str, spec: _Spec, postgres: bool) -> TextClause:
     return text(
         template.format(
-            rows=rows.source(spec, postgres),
+            rows=rows.shared_source(spec, postgres),
             worse=_WORSE,
             these=rows.these(table, postgres, joined=True),
             now="now()" if postgres else ":now",
