@@ -212,6 +212,22 @@ def test_a_busy_tenant_does_not_starve_its_suspects(runtime: Runtime, tenant_id:
     assert delivery(runtime, tenant_id, suspect).status == "delivered"
 
 
+def test_a_busy_tenant_does_not_starve_its_retries(
+    runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a retry that is due and more first attempts than are ever done
+    monkeypatch.setattr(turns, "BATCH", 1)
+    late = in_app(runtime, tenant_id, "late")
+    record(runtime, tenant_id, Tried(claim(runtime, tenant_id, late), "in_app", RetryableError("timeout")))
+    make_due(runtime)
+    # when as many batches are sent as a retry may wait for
+    for _ in range(turns.RETRIES_EVERY + 1):
+        in_app(runtime, tenant_id, "busy")
+        send.deliver(runtime, Lane.TRANSACTIONAL)
+    # then it was among them
+    assert delivery(runtime, tenant_id, late).status == "delivered"
+
+
 def test_with_the_queue_away_the_sweep_does_the_work_itself(
     runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ from providers.contract import Channel
 
 FIRST, RETRY, SUSPECT = 0, 1, 2  # Delivery.turn, in the order of claiming
 BATCH = 100
+_ORDERS = {FIRST: (FIRST, RETRY, SUSPECT), RETRY: (RETRY, FIRST, SUSPECT), SUSPECT: (SUSPECT, FIRST, RETRY)}
 
 _COLUMNS = (
     "id, tenant_id, event_id, event_type, rule_id, configuration_id, user_id, channel, template, address,"
@@ -173,27 +174,27 @@ def due(
     now: datetime,
     limit: int = BATCH,
     *,
-    suspects_first: bool = False,
+    first: int = FIRST,
     suspects: bool = True,
 ) -> list[Due]:
     """Up to `limit` deliveries that are due: first attempts, then retries; else one suspect on its own.
 
-    With `suspects_first` one suspect on its own, if there is any; without `suspects` none. They are locked until the
-    transaction ends.
+    `first` says of which turn they are taken before the others: with RETRY retries, then first attempts; with SUSPECT
+    one suspect on its own, if there is any. Without `suspects` none. They are locked until the transaction ends.
     """
     postgres = rows.is_postgres(session)
     values: dict[str, Any] = {"lane": lane.value, "tenant": slot[0], "channel": slot[1]}
     values |= {} if postgres else {"now": utc_text(now)}
     found: list[Due] = []
-    for turn in (SUSPECT, FIRST, RETRY) if suspects_first else (FIRST, RETRY, SUSPECT):
+    for turn in _ORDERS[first]:
+        if found and SUSPECT in (turn, found[0].turn):
+            break
         wanted = int(suspects) if turn == SUSPECT else limit - len(found)
         if wanted > 0:
             statement = _statement(_DUE, postgres, turn).columns(
                 id=Id, configuration_id=Id, created_at=Utc, expires_at=Utc
             )
             found += [Due(*row) for row in session.execute(statement, values | {"limit": wanted})]
-        if found and turn == (SUSPECT if suspects_first else RETRY):
-            break
     return found
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from app.core.channels import label
 from app.core.deliveries import alarms, breakers, claims, hosts, rates
 from app.core.deliveries.breakers import Open
-from app.core.deliveries.claims import BATCH, FIRST_SLOT, SUSPECT, Due, Slot
+from app.core.deliveries.claims import BATCH, FIRST, FIRST_SLOT, RETRY, SUSPECT, Due, Slot
 from app.core.deliveries.gates import Room
 from app.core.deliveries.plan import Row
 from app.core.outbox import Lane
@@ -24,6 +24,7 @@ from app.db import Transaction
 from providers.contract import Channel, Provider
 
 SUSPECTS_EVERY = 10  # one claim in so many begins with a suspect, so that a busy tenant does not starve them
+RETRIES_EVERY = 4  # and one in so many with retries
 _SLOTS = 8  # looked up at a time
 _ANY_TENANT = text("SELECT id FROM tenants ORDER BY random() LIMIT 1")
 _rounds = count(1)
@@ -102,6 +103,11 @@ def _anywhere(session: Transaction) -> Slot:
     return (str(found), "") if found else FIRST_SLOT
 
 
+def _first_of(number: int) -> int:
+    """Which turn a claim begins with."""
+    return SUSPECT if number % SUSPECTS_EVERY == 0 else RETRY if number % RETRIES_EVERY == 0 else FIRST
+
+
 class _Ways:
     """Which channels lead anywhere just now, and how many deliveries each may be given."""
 
@@ -164,12 +170,10 @@ class _Ways:
             rates.charge(self._session, self._runtime, permit, 1)
         return Turn(*slot, [found[0].id], {found[0].id: state.name})
 
-    def _due(self, slot: Slot, limit: int, *, suspects_first: bool = False) -> list[Due]:
+    def _due(self, slot: Slot, limit: int, first: int = FIRST) -> list[Due]:
         """What is due of a slot; a suspect only if this process tries no other just now."""
         free = self._room.enter_alone()
-        found = claims.due(
-            self._session, self._lane, slot, self._now, limit, suspects_first=suspects_first, suspects=free
-        )
+        found = claims.due(self._session, self._lane, slot, self._now, limit, first=first, suspects=free)
         if free and not (found and found[0].turn == SUSPECT):
             self._room.leave_alone()
         return found
@@ -179,8 +183,7 @@ class _Ways:
         asked = [rates.permit(self._session, self._runtime, provider) for provider in providers]
         permits = [permit for permit in asked if permit]
         limit = min([BATCH, *(permit.count for permit in permits)])
-        suspects_first = next(_rounds) % SUSPECTS_EVERY == 0
-        found = self._due(slot, limit, suspects_first=suspects_first) if limit else []
+        found = self._due(slot, limit, _first_of(next(_rounds))) if limit else []
         for permit in permits:
             rates.charge(self._session, self._runtime, permit, len(found))
         alone = bool(found) and found[0].turn == SUSPECT
