@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import TextClause, delete, select, text
+from sqlalchemy import TextualSelect, delete, select, text
 from sqlalchemy.orm import Session
 
 from app import rows
@@ -83,7 +83,7 @@ def decide(
         for key, row in wanted.items()
     ]
     values = {"rows": rows.dumps(made)} | ({} if postgres else {"now": utc_text(now)})
-    found = session.execute(_statement(postgres).columns(event_id=Id), values)
+    found = session.execute(_statement(postgres), values)
     first = {row.key: str(row.event_id) for row in found}
     return _each(asked, first, test)
 
@@ -118,7 +118,7 @@ def _until(now: datetime, seconds: int) -> str:
 
 
 @lru_cache(maxsize=2)
-def _statement(postgres: bool) -> TextClause:
+def _statement(postgres: bool) -> TextualSelect:
     now = "now()" if postgres else ":now"
     return text(
         _DECIDE.format(
@@ -127,4 +127,4 @@ def _statement(postgres: bool) -> TextClause:
             over=f"event_dedupes.expires_at <= {now}",
             rows=rows.source(_SPEC, postgres),
         )
-    )
+    ).columns(event_id=Id)

@@ -23,10 +23,10 @@ MAX_LISTED = 10_000  # people added to a list or taken from it in one request
 _EMPTIED = 10_000  # people forgotten in one transaction
 
 # Each page begins behind the last person of the page before: found by the unique index, however long the list is.
-_MEMBERS = """
+_MEMBERS = text("""
 SELECT user_id FROM topic_recipients WHERE tenant_id = :tenant AND user_id > :after
 AND topic_id = (SELECT id FROM topics WHERE tenant_id = :tenant AND name = :name) ORDER BY user_id LIMIT :limit
-"""
+""")
 _REMOVE = """
 DELETE FROM topic_recipients WHERE tenant_id = :tenant AND topic_id = :topic AND user_id IN ({people}) RETURNING id
 """
@@ -98,7 +98,7 @@ def take(session: Session, tenant_id: str, name: str, user_ids: Iterable[str]) -
 def members(session: Transaction, tenant_id: str, name: str, *, after: str = "", limit: int) -> list[str]:
     """The next `limit` user ids of a list behind `after`, in the database's order; of an unknown topic none."""
     values = {"tenant": tenant_id, "name": name, "after": after, "limit": limit}
-    return list(session.execute(text(_MEMBERS), values).scalars())
+    return list(session.execute(_MEMBERS, values).scalars())
 
 
 def list_page(session: Session, tenant_id: str, name: str, *, after: str = "", limit: int) -> Page[str]:

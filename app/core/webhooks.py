@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import bindparam, select, text, update
+from sqlalchemy import Boolean, String, bindparam, select, text, update
 from sqlalchemy.orm import Session
 
 from app import rows
@@ -20,6 +20,7 @@ from app.db import Transaction
 from app.errors import ConflictError, InvalidError, NotFoundError, refuse
 from app.ids import is_id, new_id
 from app.models import Tenant, WebhookAttempt, WebhookConfiguration
+from app.models.base import Id
 from app.paging import Cursor, Page, page
 from providers.guard import Resolver, check_url, resolve
 from providers.webhook.signature import PREFIX, new_secret
@@ -184,9 +185,15 @@ _ENABLED = _ENDPOINTS.where(_TABLE.enabled.is_(True)).order_by(_TABLE.id)
 
 @lru_cache(maxsize=2)
 def _these(postgres: bool) -> Any:
-    # Not `= ANY`: the table is small enough to be read whole, and each row would be compared with every id.
-    hashed = "webhook_configurations.id IN (SELECT unnest(CAST(:ids AS uuid[])))"
-    return _ENDPOINTS.where(text(hashed if postgres else rows.these("webhook_configurations", postgres)))
+    if not postgres:
+        return _ENDPOINTS.where(text(rows.these("webhook_configurations", postgres)))
+    # Each is looked up by its id: a planner that takes the table for a small one would read all of it for each.
+    found = (
+        "SELECT found.* FROM unnest(CAST(:ids AS uuid[])) AS asked(id) CROSS JOIN LATERAL"
+        " (SELECT id, url, secret, event_types, enabled FROM webhook_configurations"
+        " WHERE tenant_id = :tenant AND id = asked.id OFFSET 0) AS found"
+    )
+    return text(found).columns(id=Id, url=String, secret=String, event_types=_TABLE.event_types.type, enabled=Boolean)
 
 
 def _endpoint(row: Any) -> Endpoint:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import TextClause, TextualSelect, text
 
 from app import rows
 from app.core.outbox import Lane
@@ -141,6 +141,14 @@ def _statement(template: str, postgres: bool, turn: int = 0) -> TextClause:
     return text(template.format(**parts))
 
 
+@lru_cache(maxsize=16)
+def _read(template: str, postgres: bool, turn: int = 0) -> TextualSelect:
+    """A statement whose rows are read. Made once: each new one would be compiled again."""
+    ids = {"id": Id, "configuration_id": Id}
+    ids |= {"tenant_id": Id, "event_id": Id, "rule_id": Id} if template is _TAKE else {}
+    return _statement(template, postgres, turn).columns(**ids, created_at=Utc, expires_at=Utc)
+
+
 def _times(now: datetime, lease_seconds: float, postgres: bool) -> dict[str, Any]:
     if postgres:
         return {"lease_seconds": lease_seconds}
@@ -191,9 +199,7 @@ def due(
             break
         wanted = int(suspects) if turn == SUSPECT else limit - len(found)
         if wanted > 0:
-            statement = _statement(_DUE, postgres, turn).columns(
-                id=Id, configuration_id=Id, created_at=Utc, expires_at=Utc
-            )
+            statement = _read(_DUE, postgres, turn)
             found += [Due(*row) for row in session.execute(statement, values | {"limit": wanted})]
     return found
 
@@ -215,9 +221,7 @@ def claim_these(
     """Claim those of `ids` that are pending, due or not, and write an attempt for each."""
     postgres = rows.is_postgres(session)
     values = {"tenant": tenant_id, "ids": rows.id_list(ids, postgres)} | _times(now, lease_seconds, postgres)
-    statement = _statement(_TAKE, postgres).columns(
-        id=Id, tenant_id=Id, event_id=Id, rule_id=Id, configuration_id=Id, created_at=Utc, expires_at=Utc
-    )
+    statement = _read(_TAKE, postgres)
     claimed = [
         Claim(**row, attempt_id=new_id(), started_at=now) for row in session.execute(statement, values).mappings()
     ]

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import TextClause, TextualSelect, text
 
 from app import rows
 from app.core.outbox import Lane
@@ -124,6 +124,22 @@ def _statement(template: str, postgres: bool, suspect: bool = False) -> TextClau
     )
 
 
+@lru_cache(maxsize=4)
+def _claiming(postgres: bool, suspect: bool) -> TextualSelect:
+    """Made once: each new one would be compiled again."""
+    return _statement(_CLAIM, postgres, suspect).columns(
+        id=Id,
+        tenant_id=Id,
+        data=Event.data.type,
+        user_ids=Event.user_ids.type,
+        occurred_at=Utc,
+        notes=Event.notes.type,
+        expires_at=Utc,
+        next_attempt_at=Utc,
+        topics=Event.topics.type,
+    )
+
+
 def _times(now: datetime, postgres: bool, delay: float = 0.0) -> dict[str, Any]:
     if postgres:
         return {"lease_seconds": LEASE_SECONDS, "delay": delay}
@@ -147,20 +163,8 @@ def claim(
     """
     postgres = rows.is_postgres(session)
     for suspect in (True, False) if suspects_first else (False, True):
-        statement = _statement(_CLAIM, postgres, suspect)
         values = _times(now, postgres) | {"tenant": tenant_id, "lane": lane.value}
-        typed = statement.columns(
-            id=Id,
-            tenant_id=Id,
-            data=Event.data.type,
-            user_ids=Event.user_ids.type,
-            occurred_at=Utc,
-            notes=Event.notes.type,
-            expires_at=Utc,
-            next_attempt_at=Utc,
-            topics=Event.topics.type,
-        )
-        if found := [ClaimedEvent(**row) for row in session.execute(typed, values).mappings()]:
+        if found := [ClaimedEvent(**row) for row in session.execute(_claiming(postgres, suspect), values).mappings()]:
             return sorted(found, key=lambda event: (event.next_attempt_at, event.id))
     return []
 
