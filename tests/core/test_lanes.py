@@ -11,6 +11,8 @@ from app import rows
 from app.broker import Bell
 from app.config import LANES, Settings, SettingsError
 from app.core import sweeps
+from app.core.channels import Channels
+from app.core.deliveries import send
 from app.core.deliveries.plan import new_row
 from app.core.outbox import Job, Lane
 from app.core.runtime import Runtime
@@ -21,7 +23,7 @@ from app.models import Delivery
 from app.running.worker import InProcessWorker
 from providers.contract import Channel
 from tests.conftest import wait_until
-from tests.core.helpers import rows_of
+from tests.core.helpers import post_direct, rows_of
 
 
 def put(runtime: Runtime, tenant_id: str, lane: Lane) -> str:
@@ -104,3 +106,17 @@ def test_with_the_queue_away_the_sweep_works_only_for_the_lanes_of_its_process(
     sweeps.ring_for_due(of_one_lane)
     assert status(of_one_lane, tenant_id, urgent) != "pending"
     assert status(of_one_lane, tenant_id, bulk) == "pending"
+
+
+def test_a_worker_without_a_channels_provider_leaves_its_rows_to_those_that_have_one(
+    runtime: Runtime, tenant_id: str
+) -> None:
+    # given a message that waits, and a worker process that was started without the settings of its channel
+    delivery_id = post_direct(runtime, tenant_id, Channel.IN_APP, "ada", title="Hello", text="Ada")
+    bare = replace(runtime, channels=Channels({}, {}))
+    # when it works
+    assert send.deliver(bare, Lane.TRANSACTIONAL) == 0
+    # then nothing has become of the message, and a process with the settings sends it
+    assert status(runtime, tenant_id, delivery_id) == "pending"
+    assert send.deliver(runtime, Lane.TRANSACTIONAL) == 1
+    assert status(runtime, tenant_id, delivery_id) == "delivered"

@@ -20,7 +20,7 @@ from app.core.deliveries.watch import Watch
 from app.core.outbox import Job, Lane
 from app.core.runtime import Runtime
 from app.db import Purpose, Transaction, narrow, system, tenant
-from providers.contract import Channel, PermanentError, Provider, ProviderError, Result, RetryableError
+from providers.contract import Channel, Provider, ProviderError, Result, RetryableError
 
 log = structlog.get_logger()
 
@@ -157,7 +157,7 @@ def _try_all(watch: Watch, prepared: Sequence[Prepared]) -> Iterator[Tried]:
         if isinstance(item.message, Exception):
             yield Tried(item.claim, None, item.message)
         elif provider is None:
-            yield Tried(item.claim, None, PermanentError("no_provider", "no provider is set up for this channel"))
+            yield Tried(item.claim, None, RetryableError("no_provider", "no provider is set up for this channel here"))
         else:
             batches[provider][item.claim.id] = item
     for provider, batch in batches.items():

@@ -143,7 +143,12 @@ class _Ways:
         return Turn(*slot, found.ids, found.probes, more=found.more or found.alone)
 
     def _leads_on(self, channel: Channel) -> bool:
-        """Whether a look at the rows is worth while: a provider may be given something, or it is time to ask one."""
+        """Whether a look at the rows is worth while: a provider may be given something, or it is time to ask one.
+
+        A channel that this process has no provider for is left to those that have one: its settings may be at fault.
+        """
+        if not self._runtime.channels.providers(channel):
+            return False
         providers = self._providers(channel)
         return not providers or any(self._is_ready(provider) for provider in providers)
 
