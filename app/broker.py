@@ -85,7 +85,7 @@ class WakingBroker(RedisBroker):
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url=url, **options)  # type: ignore[no-untyped-call]
-        self._url = url
+        self.url = url
         self._wakes: defaultdict[str, threading.Event] = defaultdict(threading.Event)
         self._listener: threading.Thread | None = None
 
@@ -110,7 +110,7 @@ class WakingBroker(RedisBroker):
         self.client.publish(_WAKE_CHANNEL, queue_name)
 
     def _listen(self) -> None:
-        client = Redis.from_url(self._url, socket_connect_timeout=2, health_check_interval=15)
+        client = Redis.from_url(self.url, socket_connect_timeout=2, health_check_interval=15)
         while True:
             try:
                 heard = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]

@@ -132,7 +132,7 @@ class Settings:
     breaker_failures: int = setting(
         10,
         whole(0, 10_000),
-        "Faults in a row after which a provider or webhook host is left alone for a while; 0: never.",
+        "Faults in a row, met by one process, after which a provider or webhook host is left alone; 0: never.",
     )
     breaker_seconds: int = setting(
         10, whole(1, 86_400), "Seconds that it is left alone at first; doubled by each probe that fails."

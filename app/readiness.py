@@ -5,13 +5,17 @@ from __future__ import annotations
 import structlog
 from dramatiq import Broker
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.broker import WakingBroker
 from app.db import Database
 from app.standing import standing
 
 OK = "ok"
+_SECONDS = 1.0
 
 log = structlog.get_logger()
 
@@ -21,15 +25,14 @@ class Readiness:
 
     def __init__(self, db: Database, broker: Broker) -> None:
         self._db = db
-        self._broker = broker
+        self._redis = _asking(broker.url) if isinstance(broker, WakingBroker) else None
         self._migrated = False
 
     def parts(self) -> dict[str, str]:
         """{part: "ok", or what is the matter}: database, schema and, where there is one, redis."""
         found = self._database()
-        client = getattr(self._broker, "client", None)
-        if isinstance(client, Redis):
-            found["redis"] = _redis(client)
+        if self._redis:
+            found["redis"] = _answer(self._redis)
         return found
 
     def _database(self) -> dict[str, str]:
@@ -54,7 +57,13 @@ def verdict(parts: dict[str, str]) -> str:
     return OK if all(state == OK for state in parts.values()) else "degraded"
 
 
-def _redis(client: Redis) -> str:
+def _asking(url: str) -> Redis:
+    """A client that gives up after a second: a Redis that hangs must not hold up the answer that all else is well."""
+    never = Retry(NoBackoff(), 0)
+    return Redis.from_url(url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS, retry=never)
+
+
+def _answer(client: Redis) -> str:
     try:
         client.ping()
     except (RedisError, OSError):
