@@ -29,7 +29,10 @@ PERSONAL = {"recipients", "user_notification_preferences", "notifications", "not
 """Of these a person sees their own rows; of all others nothing."""
 NOT_OURS = {"alembic_version"}
 FAR = datetime(2090, 1, 1, tzinfo=UTC)  # no month is made for it: such a row stands in the default partition
-MODELS = [mapper.class_ for mapper in Base.registry.mappers if "tenant_id" in mapper.local_table.c]
+MODELS = sorted(  # the registry has no order, and the suite's processes must find the same tests
+    (mapper.class_ for mapper in Base.registry.mappers if "tenant_id" in mapper.local_table.c),
+    key=lambda model: model.__name__,
+)
 Connection = psycopg.Connection[Any]
 
 WRONG: dict[str, dict[str, str] | None] = {
