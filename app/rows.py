@@ -78,9 +78,10 @@ def insert(
     if not rows:
         return []
     table = model.__table__
-    statement = _insert_statement(table, tuple(rows[0]), is_postgres(session), also=tuple(also.items()))
+    postgres, few = is_postgres(session), len(rows) < _FEW
+    statement = _insert_statement(table, tuple(rows[0]), postgres, few, also=tuple(also.items()))
     inserted: list[str] = []
-    for given in _given(rows, is_postgres(session)):
+    for given in _given(rows, postgres):
         inserted += [str(found) for found in session.execute(statement, {**given, **values}).scalars()]
     return inserted
 
@@ -89,8 +90,9 @@ def put(session: Transaction, model: type[TenantOwned], rows: Sequence[Mapping[s
     """As `insert`, for who need not know which were there already: no round trip of its own where that can be saved."""
     if not rows:
         return
-    statement = _insert_statement(model.__table__, tuple(rows[0]), is_postgres(session), answering=False)
-    for given in _given(rows, is_postgres(session)):
+    postgres, few = is_postgres(session), len(rows) < _FEW
+    statement = _insert_statement(model.__table__, tuple(rows[0]), postgres, few, answering=False)
+    for given in _given(rows, postgres):
         defer(session, statement, given)
 
 
@@ -103,7 +105,7 @@ def defer(session: Transaction, statement: TextClause, values: Mapping[str, Any]
 
 
 def _given(rows: Sequence[Mapping[str, Any]], postgres: bool) -> Iterator[dict[str, str]]:
-    if not postgres:
+    if not postgres or len(rows) < _FEW:
         yield from ({"rows": chunk} for chunk in _chunks(rows))
         return
     same, own = shared(rows)
@@ -116,8 +118,6 @@ def shared(rows: Sequence[Mapping[str, Any]]) -> tuple[str, Sequence[Mapping[str
     In a fan-out that is most of a row, which is then written and read once.
     """
     first = rows[0]
-    if len(rows) < _FEW:
-        return "{}", rows
     same = {}
     for name, value in first.items():
         for row in rows:
@@ -152,6 +152,7 @@ def _insert_statement(
     table: Table,
     names: tuple[str, ...],
     postgres: bool,
+    few: bool,
     *,
     answering: bool = True,
     also: tuple[tuple[str, str], ...] = (),
@@ -160,8 +161,9 @@ def _insert_statement(
     plain = (_NOT_LATER if postgres and name == "next_attempt_at" else name for name in names)
     chosen = ", ".join((*plain, *(made for _, made in also)))
     spec = tuple((name, _type_name(table.c[name].type)) for name in names)
+    origin = source(spec, postgres) if few else shared_source(spec, postgres)
     return text(
-        f"INSERT INTO {table.name} ({columns}) SELECT {chosen} FROM {shared_source(spec, postgres)} WHERE true"
+        f"INSERT INTO {table.name} ({columns}) SELECT {chosen} FROM {origin} WHERE true"
         f" ON CONFLICT DO NOTHING{' RETURNING id' if answering else ''}"
     )
 

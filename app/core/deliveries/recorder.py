@@ -21,13 +21,13 @@ from providers.contract import Accepted
 
 log = structlog.get_logger()
 
-FLUSH_ROWS, FLUSH_SECONDS = 50, 0.05  # so that a kill doubles no more than 50 ms' worth
+FLUSH_ROWS, FLUSH_SECONDS = 100, 0.05  # so that a kill doubles no more than 50 ms' worth
 _LONGEST_PAUSE = 0.5
 _MAY_PASS = (OperationalError, InterfaceError, PoolTimeoutError)  # the database's state, not the result's fault
 
 
 class Recorder:
-    """Writes results as they come: every 50 ms or 50 rows, also while a provider keeps us waiting.
+    """Writes results as they come: every 50 ms or 100 rows, also while a provider keeps us waiting.
 
     Not `threaded`, it writes them together when it is closed. `until` is the `time.monotonic()` up to which a database
     that is away is tried again. It may lie behind the lease's end: while the database is away nobody else can claim,
