@@ -195,7 +195,8 @@ def _illegal(found: Found) -> Iterator[str]:
         was, attempt = None, 0
         for change in changes:
             legal = change.status in BORN if change.was is None else change.was in MOVES.get(change.status, ())  # type: ignore[call-overload]
-            claims = change.status == "sending"
+            # What is sent at once is born claimed; in-app, which needs nobody outside, is born delivered.
+            claims = change.status == "sending" or (change.was is None and change.status == "delivered")
             if change.was != was or not legal or change.attempt != attempt + claims:
                 yield f"{delivery_id}: {change.was} (attempt {attempt}) -> {change.status} (attempt {change.attempt})"
             was, attempt = change.status, change.attempt
