@@ -172,4 +172,5 @@ _SENDERS: dict[str, Callable[[int], Callable[[list[dict[str, str]]], None]]] = {
     "email": _mailer,
     "webhook": _poster,
     "webhook-1": _poster,
+    "singles": _poster,
 }

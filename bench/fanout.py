@@ -1,22 +1,26 @@
 """CPU per delivery through the whole pipeline, from the event to the record, in a fan-out of 1,000.
 
 in_app, email: one event for 1,000 known people, one rule with one action. webhook: one event for 1,000 configurations.
-webhook-1: 1,000 events in one batch for one configuration. Each is compared with a bare loop (bare_loop.py).
+webhook-1: 1,000 events in one batch for one configuration. singles: the same events posted one by one on 8 connections,
+so that accepting them is in the figure. Each is compared with a bare loop (bare_loop.py).
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench import api, bare_loop, stats
+from bench import api, bare_loop, load, stats
 from bench.bare_store import BareStore
 from bench.cpu import Usage
-from bench.service import Service
+from bench.service import KEY, Service
 from bench.sinks import Sink
 
-CHANNELS = ("in_app", "email", "webhook-1", "webhook")  # in this order: subscribers are loaded with every event
+# In this order: subscribers are loaded with every event.
+CHANNELS = ("in_app", "email", "webhook-1", "singles", "webhook")
+_CONNECTIONS = 8
 
 
 @dataclass(frozen=True)
@@ -113,11 +117,23 @@ def _of_events(service: Service, _users: list[str], port: int, size: int) -> Cal
     return lambda: service.api.post("/api/events/batch", made)
 
 
+def _of_single_events(service: Service, _users: list[str], port: int, size: int) -> Callable[[], None]:
+    api.make_subscribers(service.api, port, ["bench.singles", "bench.webhook"], 1)
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+    made = load.raw_post("127.0.0.1", "/api/events", json.dumps(api.event("bench.singles")).encode(), headers)
+
+    def fan_out() -> None:
+        load.post_many(service.address, made, size, min(size, _CONNECTIONS))
+
+    return fan_out
+
+
 _ROADS = {
     "in_app": _of_people("in_app"),
     "email": _of_people("email"),
     "webhook": _of_subscribers,
     "webhook-1": _of_events,
+    "singles": _of_single_events,
 }
 
 
