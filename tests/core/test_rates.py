@@ -16,6 +16,7 @@ from app.broker import make_bell
 from app.clock import Clock, FixedClock
 from app.config import Settings, SettingsError
 from app.core import pipeline
+from app.core.channels import Channels
 from app.core.deliveries import rates, send
 from app.core.outbox import Job, Lane
 from app.core.pipeline import EventInput
@@ -186,3 +187,42 @@ def test_what_was_not_used_is_kept_for_a_moment_and_not_for_a_night(runtime: Run
     send.deliver(house, Lane.TRANSACTIONAL)
     # then a burst goes out, and no more
     assert len(provider.began) == 1 + BURST
+
+
+@pytest.mark.parametrize("shape", ["production"], indirect=True)  # SQLite has one writer: nobody claims beside another
+def test_nobody_waits_for_a_clock_that_another_claim_holds(runtime: Runtime, tenant_id: str) -> None:
+    # given a claim that was stopped in its midst, on a channel with a rate
+    provider = Scripted(Channel.SMS)
+    bell = runtime.channels.providers(Channel.IN_APP)
+    channels = Channels({Channel.SMS: [provider], Channel.IN_APP: bell}, dict.fromkeys(Channel, 1.0))
+    house = replace(runtime, channels=channels)
+    texts(house, tenant_id, 2)
+    item = post_direct(runtime, tenant_id, Channel.IN_APP, "ada", title="Hello", text="Words")
+    with house.db.work(system(Purpose.CLAIM)) as stopped:
+        assert rates.permit(stopped, house, provider)
+        # when others look for work, then they find that channel without a permit, and go on with the rest
+        drain(house)
+        assert provider.began == []
+        (row,) = rows_of(runtime, tenant_id, Delivery, id=item)
+        assert row.status == "delivered"
+    # and it has its turn when the claim is over
+    drain(house)
+    assert len(provider.began) == 2
+
+
+@pytest.mark.parametrize("shape", ["production"], indirect=True)  # where two claim at once
+@pytest.mark.parametrize("known", [True, False])
+def test_claims_that_want_two_clocks_in_two_orders_go_through(runtime: Runtime, known: bool) -> None:
+    mail, sms = Scripted(Channel.EMAIL), Scripted(Channel.SMS)
+    for provider in (mail, sms) if known else ():
+        with runtime.db.work(system(Purpose.CLAIM)) as session:
+            rates.permit(session, runtime, provider)
+    with runtime.db.work(system(Purpose.CLAIM)) as one, runtime.db.work(system(Purpose.CLAIM)) as two:
+        # given that each holds one of them
+        for session, provider in ((one, mail), (two, sms)):
+            permit = rates.permit(session, runtime, provider)
+            assert permit
+            assert permit.count
+        # when each asks for the other, then neither waits
+        crossed = rates.permit(one, runtime, sms), rates.permit(two, runtime, mail)
+        assert [(permit.count, permit.held) for permit in crossed if permit] == [(0, True)] * 2

@@ -50,7 +50,11 @@ VALUES (:name, :reason, 1, {now}, {later}) ON CONFLICT DO NOTHING RETURNING name
 """
 _CLOSE = "DELETE FROM breakers WHERE name = :name RETURNING name"
 # Of all that see that it is time, one moves it on, and is the one that asks.
-_TAKE_PROBE = "UPDATE breakers SET probe_at = {later} WHERE name = :name AND probe_at <= {now} RETURNING name"
+# Nobody waits for a row that another holds: it is being asked for, or is about to be closed.
+_TAKE_PROBE = """
+UPDATE breakers SET probe_at = {later}
+WHERE name = (SELECT name FROM breakers WHERE name = :name AND probe_at <= {now} {lock}) RETURNING name
+"""
 _LENGTHEN = """
 UPDATE breakers SET openings = openings + 1, reason = :reason, probe_at = {later}
 WHERE name = :name AND openings = :openings RETURNING name
@@ -256,4 +260,5 @@ def _execute(
 @lru_cache(maxsize=16)
 def _statement(template: str, postgres: bool) -> TextClause:
     later = "now() + :seconds * interval '1 second'" if postgres else ":later"
-    return text(template.format(now="now()" if postgres else ":now", later=later))
+    lock = "FOR UPDATE SKIP LOCKED" if postgres else ""
+    return text(template.format(now="now()" if postgres else ":now", later=later, lock=lock))

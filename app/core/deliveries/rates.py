@@ -3,6 +3,9 @@
 A row of `provider_rates` is a provider's clock: the time up to which its messages are already given out (the generic
 cell rate algorithm). Each message moves it on by one interval, and nobody may move it further than BURST_SECONDS into
 the future. So the rate holds over any number of processes, and whatever happens to Redis.
+
+Nobody waits for a clock that another claim holds: its provider gives nothing just then. So claims that want several
+clocks never wait for one another, and a process that is stopped while it holds one stops no other channel.
 """
 
 from __future__ import annotations
@@ -27,10 +30,21 @@ from providers.contract import Channel, Provider
 BURST_SECONDS = 0.25  # what was not used is not lost up to this much: a claim takes so many at once, at least one
 _SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
 
-_BEGIN = "INSERT INTO provider_rates (name, next_free_at) VALUES (:name, {now}) ON CONFLICT DO NOTHING"
+HELD_SECONDS = 0.05  # until a clock is asked for again that another claim holds
+
+_BEGIN_SQLITE = (
+    "INSERT INTO provider_rates (name, next_free_at) VALUES (:name, :now) ON CONFLICT DO NOTHING RETURNING name"
+)
+# Two that wrote it at once would wait for each other.
+_BEGIN_POSTGRES = (
+    "INSERT INTO provider_rates (name, next_free_at) SELECT CAST(:name AS varchar), now()"
+    " WHERE pg_try_advisory_xact_lock(1952539764, hashtext(CAST(:name AS varchar)))"
+    " ON CONFLICT DO NOTHING RETURNING name"
+)
 # Locked until the claim commits: who comes next sees what was taken.
 _AHEAD_POSTGRES = (
-    "SELECT extract(epoch FROM next_free_at - now())::float8 FROM provider_rates WHERE name = :name FOR UPDATE"
+    "SELECT extract(epoch FROM next_free_at - now())::float8 FROM provider_rates WHERE name = :name"
+    " FOR UPDATE SKIP LOCKED"
 )
 _AHEAD_SQLITE = "SELECT next_free_at FROM provider_rates WHERE name = :name"
 _CHARGE_POSTGRES = (
@@ -44,16 +58,20 @@ _CHARGE_SQLITE = "UPDATE provider_rates SET next_free_at = :until WHERE name = :
 class Permit:
     """Up to `count` messages may be claimed for a provider; `charge` those that are.
 
-    `ahead`: seconds by which its clock is ahead of now. `interval`: seconds between two messages.
+    `ahead`: seconds by which its clock is ahead of now. `interval`: seconds between two messages. `held`: another claim
+    holds its clock.
     """
 
     name: str
     count: int
     ahead: float
     interval: float
+    held: bool = False
 
     def wait(self, taken: int) -> float:
         """Seconds until it is worth while to come again, if so many are taken now."""
+        if self.held:
+            return HELD_SECONDS
         wanted = max(1, int(_burst(self.interval) / self.interval) // 2)
         return max(0.0, self.ahead + (taken + wanted) * self.interval - _burst(self.interval))
 
@@ -82,13 +100,17 @@ def wait_known(runtime: Runtime, provider: Provider) -> float:
 def permit(session: Transaction, runtime: Runtime, provider: Provider) -> Permit | None:
     """How many messages a provider may be given now; None: as many as you like.
 
-    Holds its row until the transaction ends. The session must be a `system` one.
+    Holds its row until the transaction ends; while another does, nothing is permitted. The session must be a `system`
+    one.
     """
     between = interval(runtime, Channel(provider.channel))
     if between is None:
         return None
     name, now = label(provider), runtime.clock.now()
-    ahead = max(0.0, _ahead(session, name, now))
+    before = _ahead(session, name, now)
+    if before is None:
+        return Permit(name, 0, 0.0, between, held=True)
+    ahead = max(0.0, before)
     count = max(0, int((_burst(between) - ahead) / between + 1e-6))
     found = Permit(name, count, ahead, between)
     if not count:
@@ -112,16 +134,19 @@ def _burst(between: float) -> float:
     return max(BURST_SECONDS, between)
 
 
-def _ahead(session: Transaction, name: str, now: datetime) -> float:
-    """Seconds by which the provider's clock is ahead of now; negative when it lags behind."""
+def _ahead(session: Transaction, name: str, now: datetime) -> float | None:
+    """Seconds by which the provider's clock is ahead of now; negative when it lags behind. None: another holds it."""
     postgres = rows.is_postgres(session)
-    for _ in range(2):
-        found: Any = session.execute(_ask(postgres), {"name": name}).scalar()
-        if found is not None:
-            return float(found) if postgres else (datetime.fromisoformat(found) - now).total_seconds()
-        begin = text(_BEGIN.format(now="now()" if postgres else ":now"))
-        session.execute(begin, {"name": name} | ({} if postgres else {"now": utc_text(now)}))
-    return 0.0
+    found: Any = session.execute(_ask(postgres), {"name": name}).scalar()
+    if found is not None:
+        return float(found) if postgres else (datetime.fromisoformat(found) - now).total_seconds()
+    begun = session.execute(_begin(postgres), {"name": name} | ({} if postgres else {"now": utc_text(now)})).scalar()
+    return None if begun is None else 0.0
+
+
+@lru_cache(maxsize=2)
+def _begin(postgres: bool) -> TextClause:
+    return text(_BEGIN_POSTGRES if postgres else _BEGIN_SQLITE)
 
 
 @lru_cache(maxsize=2)
