@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,13 @@ from app.errors import ConflictError
 from app.models import (
     Base,
     Delivery,
+    DeliveryContent,
     Erasure,
     Event,
+    EventDedupe,
     InAppNotification,
     Recipient,
+    TopicRecipient,
 )
 from app.running.worker import InProcessWorker
 from providers.contract import Accepted, Channel, DeliveryStatus
@@ -305,6 +309,153 @@ def test_a_person_may_come_again(runtime: Runtime, tenant_id: str) -> None:
     assert len(rows_of(runtime, tenant_id, InAppNotification, user_id=USER)) == 4
     erase(runtime, tenant_id)
     assert len(rows_of(runtime, tenant_id, Erasure)) == 2
+
+
+def test_a_person_who_comes_back_meanwhile_is_removed_by_the_next_request(runtime: Runtime, tenant_id: str) -> None:
+    # given an erasure that waits for what is on the wire
+    old, new = str(MARKS["email"]), "new-mark@example.com"
+    delivery_id = post_direct(runtime, tenant_id, Channel.EMAIL, old, subject="s", text="t")
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        recipients.upsert(session, runtime.clock, tenant_id, [MARKS])
+        (claim,) = claims.claim_these(session, tenant_id, [delivery_id], runtime.clock.now(), 60)
+    waiting = erase(runtime, tenant_id)
+    assert waiting.finished_at is None
+    # when the person comes back with another address, and is erased again
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        recipients.upsert(session, runtime.clock, tenant_id, [MARKS | {"email": new}])
+        topics.add(session, runtime.clock, tenant_id, "news", [USER])
+    accept(runtime, tenant_id, EventInput("order.created", ORDER | {"mail": new}, (USER, "bob")))
+    again = erase(runtime, tenant_id)
+    # then it is the same receipt, and they are gone, but for what is still on the wire
+    assert (again.id, again.finished_at) == (waiting.id, None)
+    assert rows_of(runtime, tenant_id, Recipient) + rows_of(runtime, tenant_id, TopicRecipient) == []
+    # and when that is through, nothing is left of the old words or the new
+    record(runtime, tenant_id, claim)
+    sweeps.sweep(runtime)
+    assert rows_of(runtime, tenant_id, Erasure)[0].finished_at is not None
+    left = dump(runtime)
+    assert [word for word in (USER, old, new) if word in left] == []
+
+
+def test_whoever_asks_again_and_again_does_not_keep_it_from_ending(
+    runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given more events than a request looks through
+    monkeypatch.setattr(steps, "WINDOW", 1)
+    monkeypatch.setattr(erasures, "_LATE", timedelta(0))
+    for _ in range(10):
+        accept(runtime, tenant_id, EventInput("order.created", ORDER, (USER, "bob")))
+    # when the request is repeated, and each one gets a few steps further
+    requests = 0
+    while not rows_of(runtime, tenant_id, Erasure) or rows_of(runtime, tenant_id, Erasure)[0].finished_at is None:
+        receipt = erase(runtime, tenant_id, seconds=0)
+        for _ in range(8):
+            with runtime.db.transaction(tenant(tenant_id)) as session:
+                erasures._step(session, runtime, tenant_id, receipt.id)
+        requests += 1
+        assert requests < 20
+    # then it ends all the same
+    assert requests > 1
+    assert USER not in dump(runtime)
+
+
+def test_erasures_that_fail_keep_none_back(runtime: Runtime, tenant_id: str) -> None:
+    # given more erasures that cannot be gone on with than a round takes, and one that can
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        for number in range(150):
+            broken = {
+                "user_hash": f"h{number}",
+                "requested_at": runtime.clock.now(),
+                "counts": {},
+                "progress": "broken",
+            }
+            session.add(Erasure(tenant_id=tenant_id, **broken))
+    receipt = erase(runtime, tenant_id, seconds=0)
+    # when the sweeps go on
+    for _ in range(100):
+        sweeps.sweep(runtime)
+        if rows_of(runtime, tenant_id, Erasure, id=receipt.id)[0].finished_at:
+            break
+    # then it has had its turn
+    assert rows_of(runtime, tenant_id, Erasure, id=receipt.id)[0].finished_at is not None
+
+
+def test_what_only_looks_like_the_person_stays(runtime: Runtime, tenant_id: str) -> None:
+    # given others whose words hold those of the person
+    data = {"mail": "joann@example.com", "tel": "+49151773177310", "shipping": {"street": "Elm", "shippingCost": 3}}
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        ann = {"user_id": "shipping", "email": "ann@example.com", "phone": "+4915177317731"}
+        recipients.upsert(session, runtime.clock, tenant_id, [ann])
+        message = DirectSend(
+            Channel.EMAIL, ("bob@example.com",), {"subject": "s", "text": "by shipping", "cc": ["joann@example.com"]}
+        )
+        (sent,) = send_direct(session, runtime, tenant_id, message)
+        for key in ("joann@example.com", "welcome:ann@example.com"):
+            now = runtime.clock.now()
+            row = {"key": key, "event_id": sent, "created_at": now, "expires_at": now + timedelta(days=1)}
+            session.add(EventDedupe(tenant_id=tenant_id, **row))
+    (event_id,) = accept(runtime, tenant_id, EventInput("order.created", data, ("bob",)))
+    before = rows_of(runtime, tenant_id, DeliveryContent, id=sent)[0].parts
+    # when the person is erased
+    counts = erase(runtime, tenant_id, "shipping").counts
+    # then the others have what they had, and only what was the person's is counted
+    assert rows_of(runtime, tenant_id, Event, id=event_id)[0].data == data
+    assert rows_of(runtime, tenant_id, DeliveryContent, id=sent)[0].parts == before
+    assert [row.key for row in rows_of(runtime, tenant_id, EventDedupe)] == ["joann@example.com"]
+    assert counts == {"recipients": 1, "event_dedupes": 1}
+
+
+@pytest.mark.parametrize(("gone", "others"), [("bob", {"ada", "carl", "dora"}), ("ada", {"bob", "carl", "dora"})])
+def test_a_list_is_gone_on_with_where_the_person_stood(
+    runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch, gone: str, others: set[str]
+) -> None:
+    # given a list whose planning has come to the person
+    size = sorted({gone, *others}).index(gone) + 1
+    monkeypatch.setattr(pages, "PAGE", size)
+    monkeypatch.setattr(pipeline, "TURN_SECONDS", 0)
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        topics.add(session, runtime.clock, tenant_id, "news", [gone, *others])
+    (event_id,) = accept(runtime, tenant_id, EventInput("order.created", ORDER, topics=("news",)))
+    plan_events(runtime, Lane.NORMAL)
+    assert rows_of(runtime, tenant_id, Event)[0].topic_after == gone
+    # when they are erased
+    erase(runtime, tenant_id, gone)
+    # then the place is kept, by somebody else's name or by the beginning of the list
+    (event,) = rows_of(runtime, tenant_id, Event)
+    assert (event.topic_after, event.cursor) == ("ada" if gone == "bob" else "", size)
+    # and each of the others has one turn
+    plan_all(runtime)
+    assert rows_of(runtime, tenant_id, Event, id=event_id)[0].cursor == 4
+    assert told(runtime, tenant_id) == others
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("<Ann@Example.com>, ann@example.com.", "<[erased]>, [erased]."),
+        ("joann@example.com jo.ann@example.com bob+ann@example.com", None),
+        ("ann@example.com.au ann@example.community", None),
+        (
+            r"?e=ann%40example.com&f=%3Cann@example.com%3E a\nann@example.com",
+            r"?e=[erased]&f=%3C[erased]%3E a\n[erased]",
+        ),
+        ("tel:+4915177317731, +49151773177310", "tel:[erased], +49151773177310"),
+        ("welcome:user-7731 /users/user-7731.", "welcome:[erased] /users/[erased]."),
+        ("super-user-7731 user-7731-b user-77310", None),
+        ("free shipping by shipping", None),
+        ('{"shipping": 1, "by":"shipping"}', '{"shipping": 1, "by":"[erased]"}'),
+        ("shipping", "[erased]"),
+    ],
+)
+def test_a_word_is_the_persons_where_it_stands_by_itself(text: str, left: str | None) -> None:
+    words = words_of("user-7731", "ann@example.com", "+4915177317731") + words_of("shipping")
+    assert cleaned(text, words) == (left or text)
+
+
+def test_names_in_json_stay_unless_they_are_the_person() -> None:
+    words = words_of("shipping", "ann@example.com")
+    data = {"shipping": ["shipping", "x"], "ann@example.com": 1, "joann@example.com": 2}
+    assert cleaned(data, words) == {"shipping": ["x"], "[erased]": 1, "joann@example.com": 2}
 
 
 def test_a_short_user_id_is_not_looked_for_in_texts() -> None:

@@ -3,6 +3,9 @@
 It goes in short transactions, in a request as far as there is time and then in the sweeps, and goes on where it stopped
 after a crash: who it is and how far it has come stand in the receipt, encrypted, until it is finished. Afterwards the
 receipt knows the person only by a keyed hash, by which the operator can prove that this one was removed.
+
+Asked for again before it is finished, it begins anew with the same receipt: the person may have come back meanwhile.
+What was looked through is not looked through again, unless there are new words to look for.
 """
 
 from __future__ import annotations
@@ -11,22 +14,28 @@ import json
 import sqlite3
 import time
 from collections import Counter
+from datetime import timedelta
+from typing import Any
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from app import rows
 from app.core.erasures.redaction import words_of
-from app.core.erasures.steps import STEPS, Work, under_way
+from app.core.erasures.steps import STEPS, WALKS, Work, under_way
 from app.core.runtime import Runtime
 from app.db import tenant
 from app.errors import NotFoundError
-from app.ids import is_id
+from app.ids import first_id_of, is_id, time_of
 from app.models import Erasure, Recipient
 from app.paging import Cursor, Page, page
 
 log = structlog.get_logger()
+
+_LATE = timedelta(minutes=10)  # so much older than it was written a row's id may be
+_BEGIN_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(:person, 0))"
 
 
 def erase(runtime: Runtime, tenant_id: str, user_id: str, *, seconds: float) -> Erasure:
@@ -59,24 +68,36 @@ def _tidy(runtime: Runtime) -> None:
 
 
 def _begin(session: Session, runtime: Runtime, tenant_id: str, user_id: str) -> Erasure:
+    person_hash = hash_of(runtime, tenant_id, user_id)
+    if rows.is_postgres(session):  # two requests at once share a receipt
+        session.execute(text(_BEGIN_LOCK), {"person": person_hash})
+    # Locked in the order in which a step locks them: the receipt, then the person.
+    same = (Erasure.tenant_id == tenant_id, Erasure.user_hash == person_hash, Erasure.finished_at.is_(None))
+    receipt = session.scalars(select(Erasure).where(*same).order_by(Erasure.id).with_for_update()).first()
     known = select(Recipient).where(Recipient.tenant_id == tenant_id, Recipient.user_id == user_id).with_for_update()
     person = session.scalars(known).one_or_none()
-    same = (Erasure.tenant_id == tenant_id, Erasure.user_hash == hash_of(runtime, tenant_id, user_id))
-    open_one = session.scalars(select(Erasure).where(*same, Erasure.finished_at.is_(None))).first()
-    if open_one:
-        return open_one
-    addresses = (person.email, person.phone) if person else ()
-    progress = {"userId": user_id, "words": words_of(user_id, *addresses), "step": 0, "after": ""}
-    made = Erasure(
-        tenant_id=tenant_id,
-        user_hash=hash_of(runtime, tenant_id, user_id),
-        requested_at=runtime.clock.now(),
-        counts={},
-        progress=runtime.vault.seal(json.dumps(progress)),
-    )
-    session.add(made)
+    words = words_of(user_id, *((person.email, person.phone) if person else ()))
+    if receipt is None:
+        now = runtime.clock.now()
+        receipt = Erasure(tenant_id=tenant_id, user_hash=person_hash, requested_at=now, counts={})
+        session.add(receipt)
+    progress = _anew(json.loads(runtime.vault.open(receipt.progress)) if receipt.progress else {}, user_id, words)
+    receipt.progress = runtime.vault.seal(json.dumps(progress))
     session.flush()
-    return made
+    return receipt
+
+
+def _anew(progress: dict[str, Any], user_id: str, words: tuple[str, ...]) -> dict[str, Any]:
+    """The progress of an erasure that begins, or begins again. `seen`: up to which id each walk has come."""
+    wanted = list(dict.fromkeys([*progress.get("words", ()), *words]))
+    seen: dict[str, str] = progress.get("seen", {}) if wanted == progress.get("words") else {}
+    return {
+        "userId": user_id,
+        "words": wanted,
+        "step": 0,
+        "after": "",
+        "seen": {walk: first_id_of(time_of(after) - _LATE) for walk, after in seen.items()},
+    }
 
 
 def _step(session: Session, runtime: Runtime, tenant_id: str, erasure_id: str) -> tuple[bool, bool]:
@@ -90,14 +111,24 @@ def _step(session: Session, runtime: Runtime, tenant_id: str, erasure_id: str) -
     after = STEPS[progress["step"]](work, progress["after"])
     last = after is None and progress["step"] == len(STEPS) - 1
     waits = last and under_way(work)
-    if after is None and not last:
-        progress["step"] += 1
-    progress["after"] = after or ""
+    _move_on(progress, after, last=last)
     receipt.counts = dict(Counter(receipt.counts) + work.counts)
     finished = last and not waits
     receipt.finished_at = work.now if finished else None
     receipt.progress = None if finished else runtime.vault.seal(json.dumps(progress))
     return not last, finished
+
+
+def _move_on(progress: dict[str, Any], after: str | None, *, last: bool) -> None:
+    """Note where the step has come to; None: it is done, and the next one has its turn."""
+    seen: dict[str, str] = progress.setdefault("seen", {})
+    if after is not None:
+        progress["after"] = after
+        if progress["step"] in WALKS:
+            seen[str(progress["step"])] = after
+        return
+    progress["step"] += not last
+    progress["after"] = seen.get(str(progress["step"]), "")
 
 
 def hash_of(runtime: Runtime, tenant_id: str, user_id: str) -> str:
@@ -125,6 +156,11 @@ def get(session: Session, tenant_id: str, erasure_id: str) -> Erasure:
 
 
 def unfinished(session: Session) -> list[tuple[str, str]]:
-    """(tenant id, erasure id) of what the sweeps have to go on with, the oldest first."""
-    query = select(Erasure.tenant_id, Erasure.id).where(Erasure.finished_at.is_(None)).order_by(Erasure.id).limit(100)
+    """(tenant id, erasure id) of some that the sweeps have to go on with.
+
+    In no order, so that those that fail or take long keep none back.
+    """
+    query = (
+        select(Erasure.tenant_id, Erasure.id).where(Erasure.finished_at.is_(None)).order_by(func.random()).limit(100)
+    )
     return [(row.tenant_id, row.id) for row in session.execute(query)]

@@ -15,7 +15,7 @@ from sqlalchemy import case, delete, select, update
 from sqlalchemy.orm import Session
 
 from app.core.deliveries.repair import ERASED
-from app.core.erasures.redaction import cleaned, holds
+from app.core.erasures.redaction import cleaned, holds, is_told_by
 from app.models import (
     Attempt,
     Delivery,
@@ -27,6 +27,7 @@ from app.models import (
     Preference,
     Recipient,
     TenantOwned,
+    Topic,
     TopicRecipient,
     WebhookAttempt,
 )
@@ -63,13 +64,18 @@ Step = Callable[[Work, str], str | None]
 
 
 def sources(work: Work, _after: str) -> str | None:
-    """What new deliveries are made from: the profile, choices, lists. Lists that are being planned begin anew."""
+    """What new deliveries are made from: the profile, choices, lists. Nobody's page that has the person is written."""
     for model in (Recipient, Preference, TopicRecipient):
         work.delete(model, model.user_id == work.user_id)
     planning = select(Event).where(Event.tenant_id == work.tenant_id, Event.status == "planning").with_for_update()
     for event in list(work.session.scalars(planning)):
         if event.topics:
             _fence(event, work.now)
+    work.session.flush()
+    here = (Event.status.in_(("planning", "received")), Event.topic_after == work.user_id)
+    placed = select(Event).where(Event.tenant_id == work.tenant_id, *here).with_for_update()
+    for event in list(work.session.scalars(placed)):
+        _step_back(work, event)
     return None
 
 
@@ -77,6 +83,22 @@ def _fence(event: Event, now: datetime) -> None:
     """Whoever is planning this event has read what is no longer so: let nobody's page but a new one be written."""
     event.attempt += 1
     event.status, event.lease_until, event.next_attempt_at = "received", None, now
+
+
+def _step_back(work: Work, event: Event) -> None:
+    """Keep the place in a list that this person was the last to have, by whoever stood before them.
+
+    The person is on the list no more, so that planning goes on with the same people as it would have.
+    """
+    before = (
+        select(TopicRecipient.user_id)
+        .join(Topic, (Topic.id == TopicRecipient.topic_id) & (Topic.tenant_id == work.tenant_id))
+        .where(TopicRecipient.tenant_id == work.tenant_id, TopicRecipient.user_id < work.user_id)
+        .where(Topic.name.in_(event.topics[event.topic_index :][:1]))
+        .order_by(TopicRecipient.user_id.desc())
+        .limit(1)
+    )
+    event.topic_after = work.session.scalars(before).first() or ""
 
 
 def events(work: Work, after: str) -> str | None:
@@ -110,8 +132,8 @@ def _clean_event(work: Work, event: Event) -> bool:
         _leave_out(event, work)
     else:
         event.data = cleaned(event.data, work.words)
-    if event.topic_after == work.user_id:  # only a place in a list: planning what is planned makes nothing twice
-        event.topic_after = ""
+    if event.topic_after == work.user_id:
+        _step_back(work, event)
     event.dedupe_key = None if event.dedupe_key == work.user_id else cleaned(event.dedupe_key, work.words)
     return before != (event.user_ids, event.data, event.dedupe_key)
 
@@ -154,7 +176,10 @@ def answers(work: Work, _after: str) -> str | None:
     """Stored answers and dedupe keys."""
     if work.words:
         _clean_texts(work, IdempotencyKey, ("answer",))
-        work.delete(EventDedupe, holds((EventDedupe.key,), work.words))
+        mine = (EventDedupe.tenant_id == work.tenant_id, holds((EventDedupe.key,), work.words))
+        found = work.session.execute(select(EventDedupe.id, EventDedupe.key).where(*mine)).all()
+        told = [row.id for row in found if is_told_by(row.key, work.words)]
+        work.delete(EventDedupe, EventDedupe.id.in_(told))
     if work.user_id not in work.words:
         work.delete(EventDedupe, EventDedupe.key == work.user_id)
     return None
@@ -163,12 +188,16 @@ def answers(work: Work, _after: str) -> str | None:
 def _clean_texts(work: Work, model: Any, names: Sequence[str], *conditions: Any) -> None:
     columns = [getattr(model, name) for name in names]
     query = select(model).where(model.tenant_id == work.tenant_id, *conditions, holds(columns, work.words))
-    found = list(work.session.scalars(query))
-    for row in found:
-        for name in names:
-            setattr(row, name, cleaned(getattr(row, name), work.words))
+    changed = 0
+    for row in list(work.session.scalars(query)):
+        before = {name: getattr(row, name) for name in names}
+        after = {name: cleaned(value, work.words) for name, value in before.items()}
+        if after != before:
+            changed += 1
+            for name, value in after.items():
+                setattr(row, name, value)
     work.session.flush()
-    work.count(model, len(found))
+    work.count(model, changed)
 
 
 def notifications(work: Work, _after: str) -> str | None:
@@ -226,3 +255,4 @@ def _window(work: Work, model: Any, after: str) -> list[str]:
 
 
 STEPS: tuple[Step, ...] = (sources, events, texts, answers, notifications, deliveries)
+WALKS = (1, 2)  # the steps that look through all there is, in the order of ids
