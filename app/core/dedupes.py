@@ -40,6 +40,10 @@ ON CONFLICT (tenant_id, key) DO UPDATE SET
   last_duplicate_at = CASE WHEN {over} THEN excluded.last_duplicate_at ELSE {now} END
 RETURNING key, event_id
 """
+# Never "there is no such event": the statement does not see one that was written by whom it waited for.
+_OVER = """(event_dedupes.expires_at <= {now} OR event_dedupes.created_at <= {gone} OR EXISTS (
+    SELECT 1 FROM event_logs e WHERE e.tenant_id = event_dedupes.tenant_id AND e.id = event_dedupes.event_id
+    AND e.status = 'failed'))"""
 _SPEC = (
     *(("id", "uuid"), ("tenant_id", "uuid"), ("key", "text"), ("event_id", "uuid")),
     *(("copies", "integer"), ("until", "text"), ("seconds", "integer")),
@@ -65,9 +69,19 @@ class Record:
 
 
 def decide(
-    session: Transaction, now: datetime, tenant_id: str, asked: Sequence[tuple[Dedupe | None, str]], *, test: bool
+    session: Transaction,
+    now: datetime,
+    tenant_id: str,
+    asked: Sequence[tuple[Dedupe | None, str]],
+    *,
+    test: bool,
+    most: int = MAX_WINDOW,
 ) -> list[str]:
-    """The id of the event that each (dedupe, id of its own) stands for: its own, or that of an earlier one."""
+    """The id of the event that each (dedupe, id of its own) stands for: its own, or that of an earlier one.
+
+    Not of one that failed in planning: nobody was told. `most` is for how many seconds events are kept: no key stands
+    for one that is gone.
+    """
     postgres = rows.is_postgres(session)
     wanted: dict[str, dict[str, Any]] = {}
     for dedupe, event_id in asked:
@@ -75,14 +89,15 @@ def decide(
             continue
         row = wanted.setdefault(_stored(dedupe.key, test), {"event_id": event_id, "copies": 0})
         row["copies"] += 1
-        row.setdefault("seconds", dedupe.window)
+        row.setdefault("seconds", min(dedupe.window, most))
     if not wanted:
         return [event_id for _, event_id in asked]
     made = [
         {"id": new_id(), "tenant_id": tenant_id, "key": key, "until": _until(now, row["seconds"]), **row}
         for key, row in wanted.items()
     ]
-    values = {"rows": rows.dumps(made)} | ({} if postgres else {"now": utc_text(now)})
+    values: dict[str, Any] = {"rows": rows.dumps(made)}
+    values |= {"most": most} if postgres else {"now": utc_text(now), "gone": _until(now, -most)}
     found = session.execute(_statement(postgres), values)
     first = {row.key: str(row.event_id) for row in found}
     return _each(asked, first, test)
@@ -124,7 +139,7 @@ def _statement(postgres: bool) -> TextualSelect:
         _DECIDE.format(
             now=now,
             until="now() + seconds * interval '1 second'" if postgres else "until",
-            over=f"event_dedupes.expires_at <= {now}",
+            over=_OVER.format(now=now, gone="now() - :most * interval '1 second'" if postgres else ":gone"),
             rows=rows.source(_SPEC, postgres),
         )
     ).columns(event_id=Id)

@@ -28,7 +28,7 @@ from app.core.deliveries.claims import BATCH
 from app.core.deliveries.content import Batch
 from app.core.deliveries.event_claims import ClaimedEvent
 from app.core.deliveries.gates import Room
-from app.core.deliveries.pages import Choice
+from app.core.deliveries.pages import Choice, Planned
 from app.core.deliveries.plan import Row, is_over, new_row, skipped
 from app.core.outbox import Job, Lane, ring_after_commit, tell_after_commit
 from app.core.runtime import Runtime
@@ -43,6 +43,7 @@ from providers.contract import Channel
 log = structlog.get_logger()
 
 TURN_SECONDS = 0.5  # of planning in one thread, before others have their turn
+_MOST_SECONDS = event_claims.LEASE_SECONDS / 3  # of planning what was claimed at once, whatever goes wrong
 _PAST = "lies in the past"
 _served: dict[Lane, str] = {}
 _rounds = itertools.count(1)
@@ -107,7 +108,8 @@ def accept_events(
     """
     now = runtime.clock.now()
     own = [(item.dedupe, new_id()) for item in inputs]
-    first = dedupes.decide(session, now, tenant_id, own, test=test)
+    kept = (runtime.settings.keep_events_days or dedupes.MAX_WINDOW) * 86_400
+    first = dedupes.decide(session, now, tenant_id, own, test=test, most=min(kept, dedupes.MAX_WINDOW))
     accepted = [Accepted(found, found != event_id) for found, (_, event_id) in zip(first, own, strict=True)]
     fresh = [(found.id, item) for found, item in zip(accepted, inputs, strict=True) if not found.duplicate]
     if people := [person for _, item in fresh for person in item.people]:
@@ -250,56 +252,70 @@ def _plan_batch(runtime: Runtime, lane: Lane) -> tuple[int, bool]:
         runtime.bell.ring_soon(Job.PLAN, lane)
     if not claimed:
         return 0, False
-    if small := [event for event in claimed if pages.is_one_page(event)]:
-        _plan_small(runtime, tenant_id, lane, small)
-    if large := [event for event in claimed if not pages.is_one_page(event)]:
-        _plan_large(runtime, tenant_id, lane, large)
+    _plan_and_send(runtime, tenant_id, lane, claimed)
     return len(claimed), more
 
 
-def _plan_large(runtime: Runtime, tenant_id: str, lane: Lane, events: Sequence[ClaimedEvent]) -> None:
-    """Plan page after page for TURN_SECONDS, of each event in its turn; what is left is given back.
-
-    So tenants and events take turns, however many people one of them has.
-    """
-    end = time.monotonic() + TURN_SECONDS
-    fresh, begun = deque(events), deque[ClaimedEvent]()
+def _plan_and_send(runtime: Runtime, tenant_id: str, lane: Lane, claimed: Sequence[ClaimedEvent]) -> None:
+    """Plan for one turn, give back what is left, and only then send: receivers take longer than leases last."""
     batches: list[Batch] = []
     with Room(runtime, lane) as room:
-        while fresh or begun:
-            left, batches = _plan_safely(runtime, tenant_id, lane, [(fresh or begun).popleft()], room)
-            begun.extend(left)
-            if batches or time.monotonic() >= end:
-                break
-        if fresh or begun:
-            with runtime.db.work(tenant(tenant_id)) as session:
-                event_claims.give_back(session, fresh, begun, runtime.clock.now())
-                ring_after_commit(session, Job.PLAN, lane)
-        send.send_batches(runtime, batches, room)
+        try:
+            fresh, begun = _plan_for_a_turn(runtime, tenant_id, lane, claimed, room, batches)
+            if fresh or begun:
+                with runtime.db.work(tenant(tenant_id)) as session:
+                    event_claims.give_back(session, fresh, begun, runtime.clock.now())
+                    ring_after_commit(session, Job.PLAN, lane)
+        finally:
+            send.send_batches(runtime, batches, room)
 
 
-def _plan_small(runtime: Runtime, tenant_id: str, lane: Lane, group: Sequence[ClaimedEvent]) -> None:
-    """Plan events of one page each together; if that fails, each on its own, so that a bad one harms only itself."""
-    with Room(runtime, lane) as room:
-        _, batches = _plan_safely(runtime, tenant_id, lane, group, room)
-        send.send_batches(runtime, batches, room)
+def _plan_for_a_turn(
+    runtime: Runtime, tenant_id: str, lane: Lane, claimed: Sequence[ClaimedEvent], room: Room, batches: list[Batch]
+) -> tuple[list[ClaimedEvent], list[ClaimedEvent]]:
+    """Plan page after page, of each event in its turn, until there is something to send or TURN_SECONDS are over.
+
+    So tenants and events take turns, however many people one of them has. Adds to `batches`; returns the events that
+    were not begun, and those that have more pages.
+    """
+    started = time.monotonic()
+    small = [event for event in claimed if pages.is_one_page(event)]
+    large = [[event] for event in claimed if not pages.is_one_page(event)]
+    fresh, begun = deque([small, *large] if small else large), deque[ClaimedEvent]()
+    must = 2 if small and large else 1  # a tenant that always has small events gets on with its large ones too
+    while fresh or begun:
+        group = fresh.popleft() if fresh else [begun.popleft()]
+        planned = _plan_safely(runtime, tenant_id, lane, group, None if batches else room)
+        must -= 1
+        if planned is None:
+            fresh.extendleft([event] for event in reversed(group))
+            must += len(group)
+        else:
+            begun.extend(planned.begun)
+            fresh.extend([list(planned.fresh)] if planned.fresh else [])
+            batches += planned.batches
+        spent = time.monotonic() - started
+        if spent > _MOST_SECONDS or (must <= 0 and (batches or spent > TURN_SECONDS)):
+            break
+    return [event for group in fresh for event in group], list(begun)
 
 
 def _plan_safely(
-    runtime: Runtime, tenant_id: str, lane: Lane, group: Sequence[ClaimedEvent], room: Room
-) -> tuple[list[ClaimedEvent], list[Batch]]:
-    """Plan a page of each. Returns the events that have more, and what this thread shall send."""
+    runtime: Runtime, tenant_id: str, lane: Lane, group: Sequence[ClaimedEvent], room: Room | None
+) -> Planned | None:
+    """Plan a page of each event. None: it went wrong, and each has to be planned on its own, so that a bad one harms
+    only itself. Without `room` nothing is sent at once.
+    """
+    few = partial(_few, runtime, tenant_id, room) if room else _none
     try:
         with runtime.db.work(tenant(tenant_id)) as session:
-            choice = Choice(partial(_few, runtime, tenant_id, room), lane, send.longest_lease(runtime))
-            return pages.plan_page(session, runtime, tenant_id, group, choice)
+            return pages.plan_page(session, runtime, tenant_id, group, Choice(few, lane, send.longest_lease(runtime)))
     except Exception as error:
         log.exception("planning_failed", events=[event.id for event in group])
-        if len(group) == 1:
-            _put_back(runtime, group[0], type(error).__name__)
-            return [], []
-    each = [_plan_safely(runtime, tenant_id, lane, [event], room) for event in group]
-    return [], [batch for _, batches in each for batch in batches]
+        if len(group) > 1:
+            return None
+        _put_back(runtime, group[0], type(error).__name__)
+        return Planned((), (), ())
 
 
 def _put_back(runtime: Runtime, event: ClaimedEvent, error: str) -> None:
@@ -315,3 +331,7 @@ def _few(runtime: Runtime, tenant_id: str, room: Room, fresh: Sequence[Row]) -> 
     for row in turns.at_once(runtime, fresh):
         mine[row["channel"]].append(row["id"])
     return [found for channel, ids in mine.items() if room.enter(channel, tenant_id) for found in ids[:BATCH]]
+
+
+def _none(_fresh: Sequence[Row]) -> list[str]:
+    return []

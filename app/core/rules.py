@@ -15,7 +15,7 @@ from app.core.conditions import Condition, ConditionError, compile_condition, us
 from app.core.names import CATEGORY_FORM, is_category, is_pattern, is_template_key, matches
 from app.core.outbox import Lane
 from app.db import Transaction
-from app.errors import NotFoundError, refuse
+from app.errors import ConflictError, NotFoundError, refuse
 from app.ids import is_id, new_id
 from app.models import Rule
 from app.paging import Cursor, Page, page
@@ -23,6 +23,7 @@ from providers.contract import Channel
 from providers.guard import parse_url
 from providers.sms.numbers import is_e164
 
+MAX_RULES = 200  # of one tenant; each event is held against all of them
 MAX_ACTIONS = 20
 MAX_NAME = 255  # characters
 MAX_ORDER = 1_000_000
@@ -77,8 +78,11 @@ def create(session: Session, clock: Clock, tenant_id: str, fields: Mapping[str, 
     """A new rule. `fields`: name, event_type, condition, order, priority, enabled, category, critical, actions.
 
     `priority` is the lane its deliveries wait in, None the event's. Raises InvalidError naming each wrong field
-    (`actions.0.condition`).
+    (`actions.0.condition`), or ConflictError: there are MAX_RULES already.
     """
+    others = select(Rule.id).where(Rule.tenant_id == tenant_id).limit(MAX_RULES)
+    if len(session.scalars(others).all()) >= MAX_RULES:
+        raise ConflictError(f"There are {MAX_RULES} rules already.", code="too_many")
     clean = _checked(session, tenant_id, fields)
     made = Rule(id=new_id(), tenant_id=tenant_id, created_at=clock.now(), updated_at=clock.now(), **clean)
     session.add(made)

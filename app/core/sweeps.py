@@ -27,7 +27,7 @@ _OWN_SECONDS = 10.0  # of work that the sweeper does itself in one round
 _LOCK_SPACE = 0x7469_6469  # "tidi", so that our advisory locks meet no one else's
 _PRUNED = 5_000  # idempotency keys removed in one round
 _HOUSE_SECONDS = 0.5  # of keeping house in one round, in batches
-_KINDS = ("leases", "rings", "prune", "backlog", "retention", "erasures")
+_KINDS = ("leases", "rings", "prune", "backlog", "retention", "erasures", "event_leases")  # their order is their locks'
 
 # The first loss makes a delivery a suspect, which is tried on its own. The second may be a coincidence: somebody killed
 # the worker while it tried an innocent one. The third is its end.
@@ -35,7 +35,7 @@ _TAKE_BACK = """
 UPDATE notification_logs SET losses = losses + 1, lease_until = NULL, turn = {suspect}, updated_at = {now},
   status = CASE WHEN losses + 1 >= {most} THEN 'failed' ELSE 'pending' END, reason = 'worker_lost',
   next_attempt_at = CASE WHEN losses + 1 >= {most} THEN NULL ELSE {now} END
-WHERE id IN (SELECT id FROM notification_logs WHERE status = 'sending' AND {expired} LIMIT 1000)
+WHERE id IN (SELECT id FROM notification_logs WHERE status = 'sending' AND {expired} LIMIT 1000 {lock})
   AND status = 'sending' AND {expired}
 RETURNING id, attempt, channel, status
 """
@@ -49,7 +49,9 @@ _TAKE_BACK_EVENTS = """
 UPDATE event_logs SET lease_until = NULL, next_attempt_at = {now},
   error = 'worker_lost', failures = failures + 1,
   status = CASE WHEN failures + 1 >= {most_failures} THEN 'failed' ELSE 'received' END
-WHERE status = 'planning' AND {expired} RETURNING id
+WHERE id IN (SELECT id FROM event_logs WHERE status = 'planning' AND {expired} LIMIT 1000 {lock})
+  AND status = 'planning' AND {expired}
+RETURNING id
 """
 
 
@@ -81,7 +83,8 @@ def release_all_leases(runtime: Runtime) -> int:
     released = 0
     while True:
         with runtime.db.transaction(system(Purpose.SWEEP)) as session:
-            taken = _take_back(session, runtime.clock.now(), everything=True)
+            now = runtime.clock.now()
+            taken = _take_back(session, now, everything=True) + _take_back_events(session, now, everything=True)
         if not taken:
             return released
         released += taken
@@ -126,6 +129,8 @@ def _sweep_kind(runtime: Runtime, kind: str) -> None:
         now = runtime.clock.now()
         if kind == "leases":
             _take_back(session, now)
+        elif kind == "event_leases":
+            _take_back_events(session, now)
         elif kind == "prune":
             _prune(session, runtime, now)
         else:
@@ -163,28 +168,45 @@ def _only_one(session: Session, kind: str) -> bool:
 
 def _take_back(session: Session, now: datetime, *, everything: bool = False) -> int:
     postgres = rows.is_postgres(session)
-    clock = "now()" if postgres else ":now"
-    words = {
-        "now": clock,
-        "expired": "lease_until IS NOT NULL" if everything else f"lease_until < {clock}",
-        "suspect": claims.SUSPECT,
-        "most": MOST_LOSSES,
-        "most_failures": event_claims.MOST_FAILURES,
-        "rows": rows.source((("id", "uuid"), ("attempt", "integer")), postgres),
-    }
-    values = {} if postgres else {"now": utc_text(now)}
+    words, values = _words(postgres, everything), _values(postgres, now)
     taken = session.execute(text(_TAKE_BACK.format(**words)), values).all()
     if taken:
         for row in taken:
             DELIVERIES.labels(row.channel, "failed" if row.status == "failed" else "retried").inc()
         lost = [{"id": str(row.id), "attempt": row.attempt} for row in taken]
         session.execute(text(_LOST.format(**words)), values | {"rows": rows.dumps(lost)})
-    events = session.execute(text(_TAKE_BACK_EVENTS.format(**words)), values).all()
-    for kind, count in (("delivery", len(taken)), ("event", len(events))):
-        if count:
-            LEASES_EXPIRED.labels(kind).inc(count)
-            log.warning("leases_taken_back", kind=kind, count=count)
-    return len(taken) + len(events)
+    return _tell("delivery", len(taken))
+
+
+def _take_back_events(session: Session, now: datetime, *, everything: bool = False) -> int:
+    """In a transaction of its own: whoever holds an event keeps back no delivery."""
+    postgres = rows.is_postgres(session)
+    statement = text(_TAKE_BACK_EVENTS.format(**_words(postgres, everything)))
+    return _tell("event", len(session.execute(statement, _values(postgres, now)).all()))
+
+
+def _words(postgres: bool, everything: bool) -> dict[str, object]:
+    clock = "now()" if postgres else ":now"
+    return {
+        "now": clock,
+        "expired": "lease_until IS NOT NULL" if everything else f"lease_until < {clock}",
+        "suspect": claims.SUSPECT,
+        "most": MOST_LOSSES,
+        "most_failures": event_claims.MOST_FAILURES,
+        "lock": "FOR UPDATE SKIP LOCKED" if postgres else "",
+        "rows": rows.source((("id", "uuid"), ("attempt", "integer")), postgres),
+    }
+
+
+def _values(postgres: bool, now: datetime) -> dict[str, str]:
+    return {} if postgres else {"now": utc_text(now)}
+
+
+def _tell(kind: str, count: int) -> int:
+    if count:
+        LEASES_EXPIRED.labels(kind).inc(count)
+        log.warning("leases_taken_back", kind=kind, count=count)
+    return count
 
 
 def _prune(session: Session, runtime: Runtime, now: datetime) -> None:

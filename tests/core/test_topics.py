@@ -42,7 +42,7 @@ def one_page(runtime: Runtime, tenant_id: str, claimed: Sequence[ClaimedEvent]) 
     """The next page of each, and nothing sent; returns those that have more."""
     nothing = pages.Choice(of=lambda _rows: (), lane=Lane.NORMAL, lease_seconds=60.0)
     with runtime.db.work(tenant(tenant_id)) as session:
-        return pages.plan_page(session, runtime, tenant_id, claimed, nothing)[0]
+        return pages.plan_page(session, runtime, tenant_id, claimed, nothing).begun
 
 
 def told(runtime: Runtime, tenant_id: str, event_id: str) -> list[str]:

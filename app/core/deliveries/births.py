@@ -9,7 +9,7 @@ An event whose planning went wrong before has neither: whatever kills its worker
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,8 +28,7 @@ from app.models import Attempt, Delivery
 from app.models.base import utc_text
 from providers.contract import Accepted, Channel, DeliveryStatus, OutboundMessage
 
-TELLING_SECONDS = 1.0  # of rendering within the transaction; the rest is sent as anything else
-_AT_A_TIME = 50
+TELLING_SECONDS = 0.2  # of rendering within the transaction, which others wait for; the rest is sent as anything else
 _LEASE = "CASE WHEN status = 'sending' THEN {until} END"
 
 
@@ -48,16 +47,13 @@ def tell(session: Transaction, runtime: Runtime, fresh: Sequence[Row], known: Kn
     told, end = Told(), time.monotonic() + TELLING_SECONDS
     own = [row for row in fresh if runtime.channels.is_own(Channel(row["channel"]))]
     claims = [_claim(row, now) for row in own]
-    for batch in content.load(session, runtime, claims, known):
-        for some in _slices(batch):
-            if time.monotonic() > end:
-                return told
-            prepared, words = content.compose(runtime, some)
-            for one in prepared:
-                if isinstance(one.message, OutboundMessage):  # what has none is tried, and recorded, as anything else
-                    told.claims[one.claim.id] = one.claim
-                    told.parts[one.claim.id] = words[one.claim.id]
-                    told.items[one.claim.id] = inbox.item(one.message)
+    for batch in content.load(session, runtime, claims, known, end):
+        prepared, words = content.compose(runtime, batch, end)
+        for one in prepared:
+            if isinstance(one.message, OutboundMessage):  # what has none is tried, and recorded, as anything else
+                told.claims[one.claim.id] = one.claim
+                told.parts[one.claim.id] = words[one.claim.id]
+                told.items[one.claim.id] = inbox.item(one.message)
     return told
 
 
@@ -135,11 +131,6 @@ def _attempt(claim: Claim, now: datetime) -> Row:
         "number": claim.attempt,
         "started_at": now,
     }
-
-
-def _slices(batch: content.Batch) -> Iterator[content.Batch]:
-    for start in range(0, len(batch.claims), _AT_A_TIME):
-        yield content.Batch(batch.claims[start : start + _AT_A_TIME], batch.facts)
 
 
 def _after(now: datetime, seconds: float) -> str:

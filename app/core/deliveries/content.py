@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import math
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +19,7 @@ from app.core import recipients, templates, webhooks
 from app.core.deliveries.claims import Claim
 from app.core.recipients import Person
 from app.core.runtime import Runtime
-from app.core.templating import CompiledMessage, RenderError, TemplateError
+from app.core.templating import CompiledMessage, HurryError, RenderError, TemplateError
 from app.core.webhooks import Endpoint
 from app.db import Transaction, tenant
 from app.errors import NotFoundError
@@ -75,12 +77,21 @@ class Known:
     endpoints: Mapping[str, Endpoint]
 
 
-def load(session: Transaction, runtime: Runtime, claims: Sequence[Claim], known: Known | None = None) -> list[Batch]:
-    """Claims of one tenant, a batch for each channel. What is not `known` is read in the transaction of the claims."""
+def load(
+    session: Transaction,
+    runtime: Runtime,
+    claims: Sequence[Claim],
+    known: Known | None = None,
+    until: float = math.inf,
+) -> list[Batch]:
+    """Claims of one tenant, a batch for each channel. What is not `known` is read in the transaction of the claims.
+
+    No template is compiled after `until`, by the monotonic clock: then `compose` leaves out what needs it.
+    """
     groups: dict[str, list[Claim]] = defaultdict(list)
     for claim in claims:
         groups[claim.channel].append(claim)
-    return [Batch(group, _read(session, runtime, group[0].tenant_id, group, known)) for group in groups.values()]
+    return [Batch(group, _read(session, runtime, group[0].tenant_id, group, known, until)) for group in groups.values()]
 
 
 def prepare(runtime: Runtime, batch: Batch) -> list[Prepared]:
@@ -94,10 +105,21 @@ def prepare(runtime: Runtime, batch: Batch) -> list[Prepared]:
     return prepared
 
 
-def compose(runtime: Runtime, batch: Batch) -> tuple[list[Prepared], dict[str, Parts]]:
-    """The messages of a batch, and what was rendered for them: {delivery id: parts}. Writes nothing."""
+def compose(runtime: Runtime, batch: Batch, until: float = math.inf) -> tuple[list[Prepared], dict[str, Parts]]:
+    """The messages of a batch, and what was rendered for them: {delivery id: parts}. Writes nothing.
+
+    Those that are not ready `until` then, by the monotonic clock, are left out.
+    """
+    prepared: list[Prepared] = []
     fresh: dict[str, Parts] = {}
-    return [Prepared(claim, _message(runtime, claim, batch.facts, fresh)) for claim in batch.claims], fresh
+    for claim in batch.claims:
+        if until < math.inf and time.monotonic() > until:
+            break
+        try:
+            prepared.append(Prepared(claim, _message(runtime, claim, batch.facts, fresh, until)))
+        except HurryError:
+            break
+    return prepared, fresh
 
 
 def keep(session: Transaction, tenant_id: str, contents: Mapping[str, Parts], now: Any) -> None:
@@ -110,7 +132,7 @@ def keep(session: Transaction, tenant_id: str, contents: Mapping[str, Parts], no
 
 
 def _read(
-    session: Transaction, runtime: Runtime, tenant_id: str, claims: Sequence[Claim], known: Known | None
+    session: Transaction, runtime: Runtime, tenant_id: str, claims: Sequence[Claim], known: Known | None, until: float
 ) -> _Facts:
     owner = session.execute(_OWNER, {"tenant": tenant_id}).mappings().one()
     contents = _kept(session, tenant_id, claims)
@@ -120,6 +142,9 @@ def _read(
     wanted = {(c.template, _locale(people.get(c.user_id or ""))) for c in bare if c.template}
     messages: dict[tuple[str, str], CompiledMessage | Exception] = {}
     for key, locale in wanted:
+        if until < math.inf and time.monotonic() > until:
+            messages[key, locale] = HurryError("There is no time to compile it now")
+            continue
         try:
             messages[key, locale] = templates.message(session, runtime.files, tenant_id, key, claims[0].channel, locale)
         except (NotFoundError, TemplateError) as error:
@@ -192,20 +217,24 @@ def _locale(person: Person | None) -> str:
     return (person and person.locale) or "en"
 
 
-def _message(runtime: Runtime, claim: Claim, facts: _Facts, fresh: dict[str, Parts]) -> OutboundMessage | Exception:
+def _message(
+    runtime: Runtime, claim: Claim, facts: _Facts, fresh: dict[str, Parts], until: float
+) -> OutboundMessage | Exception:
     try:
         parts = facts.kept.get(claim.id)
         if parts is None:
-            parts = fresh[claim.id] = _render(claim, facts)
+            parts = fresh[claim.id] = _render(claim, facts, until)
         return _BUILDERS[Channel(claim.channel)](runtime, claim, facts, parts)
     except PermanentError as fault:
         return fault
+    except HurryError:
+        raise
     except Exception as error:  # our bug: the row is tried again, and the others go on
         log.exception("content_failed", delivery=claim.id)
         return error
 
 
-def _render(claim: Claim, facts: _Facts) -> Parts:
+def _render(claim: Claim, facts: _Facts, until: float) -> Parts:
     event = facts.events.get(claim.event_id or "", {})
     greeting = claim.trigger == "test" and claim.template  # is of no event
     if not event and not greeting:
@@ -214,14 +243,17 @@ def _render(claim: Claim, facts: _Facts) -> Parts:
         return {"payload": facts.body_of(event)}
     person = facts.people.get(claim.user_id or "")
     message = facts.messages[claim.template, _locale(person)]
+    if isinstance(message, HurryError):
+        raise message
     if isinstance(message, NotFoundError):
         raise PermanentError("template_missing", message.detail)
     if isinstance(message, Exception):
         raise PermanentError("template_invalid", str(message))
     told = person_context(claim.user_id, person)
     context = templates.context(event, event.get("data", {}), told, facts.tenant["name"])
+    zone = (person and person.time_zone) or "UTC"
     try:
-        return dict(message.render(context, locale=_locale(person), time_zone=(person and person.time_zone) or "UTC"))
+        return dict(message.render(context, locale=_locale(person), time_zone=zone, until=until))
     except RenderError as error:
         raise PermanentError("render_failed", str(error)) from error
 

@@ -17,14 +17,14 @@ from app.core.deliveries import births, content, event_claims, witness
 from app.core.deliveries.births import Told
 from app.core.deliveries.content import Batch
 from app.core.deliveries.event_claims import ClaimedEvent
-from app.core.deliveries.plan import Plan, PlannedEvent, Row, Setting, plan
+from app.core.deliveries.plan import Pace, Plan, PlannedEvent, Row, Setting, plan
 from app.core.outbox import Job, Lane, ring_after_commit
 from app.core.runtime import Runtime
 from app.core.webhooks import Endpoint
 from app.db import Transaction
 from providers.contract import Channel, DeliveryStatus
 
-PAGE = 500  # people planned in one transaction
+PAGE = 500  # people planned in one transaction, of all its events together
 
 
 def is_one_page(event: ClaimedEvent) -> bool:
@@ -41,53 +41,118 @@ class Choice:
     lease_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a transaction leaves: events that have more pages, those it did not come to, and what to send now."""
+
+    begun: Sequence[ClaimedEvent]
+    fresh: Sequence[ClaimedEvent]
+    batches: Sequence[Batch]
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """The people of an event whose turn it is, and where they stand: so many named ones, then parts of topics' lists.
+
+    `moved` is the event as it stands after all of them.
+    """
+
+    event: ClaimedEvent
+    people: Sequence[str]
+    named: int
+    parts: Sequence[tuple[int, Sequence[str]]]
+    moved: ClaimedEvent
+
+    def after(self, people: int) -> ClaimedEvent:
+        """The event as it stands after the first `people` of its turn."""
+        if people == len(self.people):
+            return self.moved
+        event = replace(self.event, cursor=self.event.cursor + people)
+        left = people - self.named
+        for index, members in self.parts:
+            if left <= 0:
+                break
+            event = replace(event, topic_index=index, topic_after=members[min(left, len(members)) - 1])
+            left -= len(members)
+        return event
+
+
 def plan_page(
     session: Transaction, runtime: Runtime, tenant_id: str, group: Sequence[ClaimedEvent], choice: Choice
-) -> tuple[list[ClaimedEvent], list[Batch]]:
-    """Plan the next page of each event. Returns the events that have more pages, and what the caller shall send."""
+) -> Planned:
+    """Plan the next page of each event, of as many of them as one transaction may hold."""
     now = runtime.clock.now()
-    turns = [_next_people(session, event) for event in group]
-    pages = [_planned_event(event, people) for event, (people, _) in zip(group, turns, strict=True)]
+    turns = _next_turns(session, group)
+    pages = [_planned_event(turn.event, turn.people) for turn in turns]
     setting = _setting(session, runtime, tenant_id, pages, now)
-    made: list[Row] = []
-    after: list[ClaimedEvent] = []
-    for page, (_, moved) in zip(pages, turns, strict=True):
-        matching = rules.matching(setting.rules, page.event_type)
-        planned = plan(page, matching, _subscribed(setting, page.event_type), setting)
-        made += planned.rows
-        after.append(replace(moved, notes=_noted(moved, planned)))
+    made, after = _plan_all(turns, pages, setting)
     # Fenced first: a worker that lost its events to another must not write their deliveries.
     owned = event_claims.advance(session, after, now)
     ours = [event for event in after if event.id in owned]
-    left = [event for event in ours if not event.finished]
+    begun = [event for event in ours if not event.finished]
     made = [row for row in made if row["event_id"] in owned]
     known = content.Known({page.id: page.context for page in pages}, setting.people, setting.endpoints)
     told, taken = Told(), frozenset[str]()
     if not any(event.failures for event in group):
         fresh = [row for row in made if row["status"] == DeliveryStatus.PENDING and row["lane"] == choice.lane]
         told = births.tell(session, runtime, fresh, known, now)
-        taken = frozenset() if left else frozenset(choice.of([row for row in fresh if row["id"] not in told.claims]))
+        taken = frozenset() if begun else frozenset(choice.of([row for row in fresh if row["id"] not in told.claims]))
     inserted, claims = births.write(session, made, taken, told, now, choice.lease_seconds)
     witness.planned(session, ours, now, inserted)
     for lane in {row["lane"] for row in inserted if row["status"] == DeliveryStatus.PENDING}:
         ring_after_commit(session, Job.DELIVER, Lane(lane))
-    return left, content.load(session, runtime, claims, known)
+    return Planned(begun, group[len(after) :], content.load(session, runtime, claims, known))
 
 
-def _next_people(session: Transaction, event: ClaimedEvent) -> tuple[list[str], ClaimedEvent]:
-    """Whose turn it is, at most PAGE people, and the event as it stands after them."""
-    people = list(event.user_ids[event.cursor : event.cursor + PAGE])
-    moved = event
-    while len(people) < PAGE and moved.topic_index < len(moved.topics):
-        room = PAGE - len(people)
+def _plan_all(
+    turns: Sequence[_Turn], pages: Sequence[PlannedEvent], setting: Setting
+) -> tuple[list[Row], list[ClaimedEvent]]:
+    """The rows of as many events as the pace allows, one at the least, and how these events stand after it."""
+    pace = Pace()
+    made: list[Row] = []
+    after: list[ClaimedEvent] = []
+    for turn, page in zip(turns, pages, strict=True):
+        if after and pace.is_over:
+            break
+        matching = rules.matching(setting.rules, page.event_type)
+        planned = plan(page, matching, _subscribed(setting, page.event_type), setting, pace)
+        made += planned.rows
+        moved = turn.after(planned.people)
+        after.append(replace(moved, notes=_noted(moved, planned)))
+    return made, after
+
+
+def _next_turns(session: Transaction, group: Sequence[ClaimedEvent]) -> list[_Turn]:
+    """Whose turn it is: of the first events, one at the least, about PAGE people in all."""
+    turns: list[_Turn] = []
+    room = PAGE
+    for event in group:
+        if room <= 0:
+            break
+        turns.append(_next_people(session, event, _page_of(event)))
+        room -= max(1, len(turns[-1].people))
+    return turns
+
+
+def _page_of(event: ClaimedEvent) -> int:
+    """How many people are planned at a time. What went wrong with many may go well with fewer."""
+    return max(1, PAGE >> 2 * event.failures)
+
+
+def _next_people(session: Transaction, event: ClaimedEvent, most: int) -> _Turn:
+    people = list(event.user_ids[event.cursor : event.cursor + most])
+    named, parts, moved = len(people), list[tuple[int, Sequence[str]]](), event
+    while len(people) < most and moved.topic_index < len(moved.topics):
+        room = most - len(people)
         name = moved.topics[moved.topic_index]
         found = topics.members(session, event.tenant_id, name, after=moved.topic_after, limit=room)
         people += found
+        parts.append((moved.topic_index, found))
         if len(found) < room:
             moved = replace(moved, topic_index=moved.topic_index + 1, topic_after="")
         else:
             moved = replace(moved, topic_after=found[-1])
-    return list(dict.fromkeys(people)), replace(moved, cursor=event.cursor + len(people))
+    return _Turn(event, people, named, parts, replace(moved, cursor=event.cursor + len(people)))
 
 
 def _planned_event(event: ClaimedEvent, people: Sequence[str]) -> PlannedEvent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,11 @@ from providers.contract import Channel, DeliveryStatus
 
 Row = dict[str, Any]
 Told = Mapping[str, Any]
+
+PLAN_SECONDS = 0.25  # of planning in one transaction; who is left over has the next
+MOST_ROWS = 5_000  # planned in one transaction
+JUDGING_SECONDS = 8.0  # of CPU for one transaction's conditions; the next person may be too much, and a lease is longer
+_TOO_SLOW = f"the conditions of the rules took more than {JUDGING_SECONDS:g} seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +67,45 @@ class Setting:
 
 
 @dataclass(slots=True)
+class Pace:
+    """How far one transaction goes: it keeps others waiting, and its events are leased for a time."""
+
+    rows: int = 0
+    began: float = field(default_factory=time.monotonic)
+    cpu: float = field(default_factory=time.thread_time)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether others should have their turn."""
+        return self.rows >= MOST_ROWS or time.monotonic() > self.began + PLAN_SECONDS
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether not even the person whose turn it is can be judged any more. A process that slept is not at fault."""
+        late = time.monotonic() > self.began + JUDGING_SECONDS
+        return late and time.thread_time() - self.cpu > JUDGING_SECONDS
+
+
+@dataclass(slots=True)
 class Plan:
-    """The rows of one page, and why rules were passed over: {(rule id, reason): how often}."""
+    """The rows of one page, why rules were passed over: {(rule id, reason): how often}, and how many people had their
+    turn: the first `people` of the event's.
+    """
 
     rows: list[Row] = field(default_factory=list)
     notes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    people: int = 0
 
 
-def plan(event: PlannedEvent, rules: Sequence[LoadedRule], subscribed: Sequence[Endpoint], setting: Setting) -> Plan:
-    """The deliveries of one page of an event.
+def plan(
+    event: PlannedEvent, rules: Sequence[LoadedRule], subscribed: Sequence[Endpoint], setting: Setting, pace: Pace
+) -> Plan:
+    """The deliveries of one page of an event, or of its first people when the pace is over; of one at the least.
 
     `rules` are those that match its type, `subscribed` the configurations that want it without any rule.
     Webhooks are made once, with the first page. The ids come from the event, so planning again is harmless.
     """
-    page = _Page(event, setting)
+    page = _Page(event, setting, pace)
     if event.first_page:
         for rule in rules:
             page.add(page.webhooks_of(rule, subscribed))
@@ -82,28 +113,37 @@ def plan(event: PlannedEvent, rules: Sequence[LoadedRule], subscribed: Sequence[
         page.add(page.webhook(endpoint) for endpoint in subscribed)
         if not rules and not subscribed:
             page.notes["", "no rule and no webhook configuration wants this event type"] += 1
+    people, seen = 0, set[str]()
     for user_id in event.user_ids:
-        person = setting.people.get(user_id)
-        told = person_context(user_id, person)
-        for rule in rules:
-            page.add(page.messages_of(rule, user_id, person, told))
-    return Plan(list(page.rows.values()), page.notes)
+        people += 1
+        if user_id not in seen:  # several lists may name one
+            seen.add(user_id)
+            person = setting.people.get(user_id)
+            told = person_context(user_id, person)
+            for rule in rules:
+                page.add(page.messages_of(rule, user_id, person, told))
+        if pace.is_over:
+            break
+    return Plan(list(page.rows.values()), page.notes, people)
 
 
 class _Page:
     """One page while it is being planned."""
 
-    def __init__(self, event: PlannedEvent, setting: Setting) -> None:
+    def __init__(self, event: PlannedEvent, setting: Setting, pace: Pace) -> None:
         self.rows: dict[str, Row] = {}
         self.notes: Counter[tuple[str, str]] = Counter()
         self._event = event
         self._setting = setting
+        self._pace = pace
+        self._subscribers: set[str] = set()
         self._context = event.context
         self._judged: dict[Condition, bool] = {}
 
     def add(self, rows: Iterable[Row]) -> None:
         """Keep rows; of several with one id the first counts."""
         for row in rows:
+            self._pace.rows += row["id"] not in self.rows
             self.rows.setdefault(row["id"], row)
 
     def messages_of(self, rule: LoadedRule, user_id: str, person: Person | None, told: Told) -> Iterator[Row]:
@@ -157,7 +197,9 @@ class _Page:
                 continue
             named = [] if action.to else self._named(action, subscribed)
             for endpoint in named:
-                yield self.webhook(endpoint, rule, action)
+                if endpoint.id not in self._subscribers:  # many rules times many subscribers is too much to throw away
+                    self._subscribers.add(endpoint.id)
+                    yield self.webhook(endpoint, rule, action)
             if not named:
                 row = self._row(Channel.WEBHOOK, action.to or "", rule, action, str(index), action.to or "nobody")
                 yield skipped(row, "no_endpoint") if row["reason"] == "no_address" else row
@@ -209,6 +251,9 @@ class _Page:
             return True
         if condition in self._judged:
             return self._judged[condition]
+        if self._pace.has_stopped:
+            self.notes[rule.id, _TOO_SLOW] += 1
+            return False
         holds, reason = condition.holds(self._context, self._event.data, told)
         if reason:
             self.notes[rule.id, reason] += 1

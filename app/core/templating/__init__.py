@@ -9,7 +9,7 @@ docs/templates.md is the author's page.
 """
 
 from .email_html.part import finish_html
-from .errors import LimitError, RenderError, TemplateError
+from .errors import HurryError, LimitError, RenderError, TemplateError
 from .files import FileTemplates
 from .helpers import HELPERS
 from .message import PARTS, CompiledMessage, compile_message, faults_of
@@ -19,6 +19,7 @@ __all__ = [
     "PARTS",
     "CompiledMessage",
     "FileTemplates",
+    "HurryError",
     "LimitError",
     "RenderError",
     "TemplateError",

@@ -1,4 +1,7 @@
-"""The three errors a template can end in. `TemplateError` is the author's to fix; the other two are the data's."""
+"""The three errors a template can end in. `TemplateError` is the author's to fix; two others are the data's.
+
+`HurryError` is none of them: the caller was in a hurry.
+"""
 
 from __future__ import annotations
 
@@ -39,3 +42,7 @@ class RenderError(ValueError):
 
 class LimitError(RenderError):
     """Rendering was stopped: it took too many steps, too much output, too much depth or too much time."""
+
+
+class HurryError(Exception):
+    """Rendering was stopped because its caller has no more time for it now. Nobody's fault: it may be begun again."""

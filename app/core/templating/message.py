@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -60,14 +61,17 @@ class CompiledMessage:
             error.part = name
             raise
 
-    def render(self, data: Mapping[str, Any], *, locale: str = "en", time_zone: str = "UTC") -> dict[str, str]:
+    def render(
+        self, data: Mapping[str, Any], *, locale: str = "en", time_zone: str = "UTC", until: float = math.inf
+    ) -> dict[str, str]:
         """Part name to text. All parts share one budget of steps, output and time.
 
         `data` is plain JSON under the names the template uses; `locale` is a BCP 47 tag and `time_zone` an IANA name,
         an unknown one falls back to en and UTC. An email without a text template gets a text made from its HTML. An
-        empty `actionUrl` is left out. Raises RenderError, or LimitError, with the part's name.
+        empty `actionUrl` is left out. Raises RenderError, or LimitError, with the part's name; HurryError when it is
+        not done `until` then, by the monotonic clock.
         """
-        run = Run(locale, time_zone)
+        run = Run(locale, time_zone, until)
         frame = frame_for(data, run)
         rendered: dict[str, str] = {}
         part = ""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 from . import limits
-from .errors import LimitError
+from .errors import HurryError, LimitError
 
 NOTHING: dict[str, Any] = {}
 """What `this` is inside a block around a null, as in handlebars.js."""
@@ -16,14 +17,15 @@ NOTHING: dict[str, Any] = {}
 class Run:
     """The budget of one message and what its helpers may know: the recipient's locale and time zone."""
 
-    __slots__ = ("cpu", "deadline", "left", "locale", "mark", "partials", "steps", "time_zone")
+    __slots__ = ("cpu", "deadline", "left", "locale", "mark", "partials", "steps", "time_zone", "until")
 
-    def __init__(self, locale: str = "en", time_zone: str = "UTC") -> None:
+    def __init__(self, locale: str = "en", time_zone: str = "UTC", until: float = math.inf) -> None:
         self.steps = limits.STEPS
         self.mark = limits.STEPS
         self.left = limits.OUTPUT
         self.partials = limits.PARTIALS
-        self.deadline = time.monotonic() + limits.RENDER_SECONDS
+        self.until = until
+        self.deadline = min(time.monotonic() + limits.RENDER_SECONDS, until)
         self.cpu = time.thread_time()
         self.locale = locale
         self.time_zone = time_zone
@@ -36,9 +38,15 @@ class Run:
             raise LimitError(f"The template takes more than {limits.STEPS} steps with this data")
         # The thread's own time counts, so that a process that was stopped for a while fails no message; it is dearer
         # to ask for, so the clock on the wall is asked first.
-        if time.monotonic() > self.deadline and time.thread_time() - self.cpu > limits.RENDER_SECONDS:
-            raise LimitError(f"The template takes more than {limits.RENDER_SECONDS:g} seconds with this data")
+        if time.monotonic() > self.deadline:
+            self._check_time()
         self.mark = self.steps - 200
+
+    def _check_time(self) -> None:
+        if time.monotonic() > self.until:
+            raise HurryError("There is no time for it now")
+        if time.thread_time() - self.cpu > limits.RENDER_SECONDS:
+            raise LimitError(f"The template takes more than {limits.RENDER_SECONDS:g} seconds with this data")
 
     def spend(self, characters: int) -> None:
         self.left -= characters
