@@ -1,7 +1,8 @@
 """/health/live, /health/ready and /metrics of `tidings worker`, answered by its parent for all worker processes.
 
 Read by path and with nothing of the application, as `supervisor.py` is: what it knows, the processes wrote into their
-folder (`heart.py`, `metrics_sharing.py`). A client has five seconds, and there are never more than sixteen.
+folder (`heart.py`, `metrics_sharing.py`). A client has five seconds, and there are never more than sixteen: when one
+more comes, whoever has been there longest is cut off, so that those who dawdle keep no probe out.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ SILENT_SECONDS = 10.0  # a process beats every second
 ASKING_SECONDS = 30.0  # a part that keeps a process waiting so long is down
 DEAD_SECONDS = 90.0  # when no process beats for so long, only a new start helps
 _CLIENT_SECONDS = 5.0
+_ROOM_SECONDS = 1.0
 _MOST_CLIENTS = 16
+_MOST_THREADS = 64  # with those of clients that are cut off
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via")
 _Answer = tuple[int, dict[str, Any]]
 
@@ -42,7 +45,9 @@ class Observer(ThreadingHTTPServer):
         self.token = token
         self.count = count
         self._last_beat = time.monotonic()
-        self._room = threading.BoundedSemaphore(_MOST_CLIENTS)
+        self._room = threading.BoundedSemaphore(_MOST_THREADS)
+        self._clients: dict[socket.socket, None] = {}  # the one that came first is the first
+        self._lock = threading.Lock()
 
     def live(self) -> _Answer:
         """503 when none of the processes has given a sign of life for a long time."""
@@ -73,10 +78,17 @@ class Observer(ThreadingHTTPServer):
         return generate_latest(registry)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread, if one is left."""
-        if self._room.acquire(blocking=False):
+        """Answer in a thread. Whoever has been there longest makes room, if there is none."""
+        with self._lock:
+            self._clients[request] = None
+            if len(self._clients) > _MOST_CLIENTS:
+                oldest = next(iter(self._clients))
+                del self._clients[oldest]
+                _hang_up(oldest)
+        if self._room.acquire(timeout=_ROOM_SECONDS):
             super().process_request(request, client_address)
         else:
+            self._leave(request)
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -87,7 +99,12 @@ class Observer(ThreadingHTTPServer):
             super().process_request_thread(request, client_address)
         finally:
             end.cancel()
+            self._leave(request)
             self._room.release()
+
+    def _leave(self, request: socket.socket) -> None:
+        with self._lock:
+            self._clients.pop(request, None)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that has gone is nobody's fault."""
