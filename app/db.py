@@ -13,7 +13,7 @@ import select
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,7 +27,7 @@ from sqlalchemy.exc import DisconnectionError, OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
-from app.wire import Wire
+from app.wire import Prepared, Wire
 from app.work import Link, PostgresLink, SqliteLink, Work, wrapped
 
 Transaction: TypeAlias = Session | Work
@@ -78,6 +78,14 @@ _WRITE_LOCK_SECONDS = 30.0
 _IDLE_SECONDS = 1.0
 _SIZE = ("page_count", "page_size")
 _VACUUMED_BYTES = 256 * 1024 * 1024  # some seconds' work
+# A server that has gone without a word is noticed within half a minute, unless DATABASE_URL says otherwise.
+_PATIENCE: Mapping[str, int] = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 15_000,  # milliseconds until what was sent has arrived
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
 _MORE_ON_POSTGRES, _MORE_ON_SQLITE = 4, 16  # connections beyond the pool's size, when all are in use
 _SET_SCOPE = text(
     "SELECT set_config('tidings.scope', :kind, true), set_config('tidings.tenant', :tenant, true),"
@@ -143,7 +151,10 @@ class Database:
     def _link(self, borrowed: Any, info: dict[str, Any], begin: str) -> Link:
         if self.is_sqlite:
             return SqliteLink(borrowed.driver_connection, partial(_check, info), begin)
-        return PostgresLink(Wire(borrowed.driver_connection, borrowed.info.setdefault("tidings_prepared", {})))
+        prepared = borrowed.info.get("tidings_prepared")
+        if prepared is None:
+            prepared = borrowed.info["tidings_prepared"] = Prepared()
+        return PostgresLink(Wire(borrowed.driver_connection, prepared))
 
     @contextmanager
     def _turn(self, read_only: bool) -> Iterator[None]:
@@ -214,20 +225,26 @@ def apply_scope(scope: Scope, connection: Connection | Work) -> None:
 def _give_back(borrowed: Any) -> None:
     """To the pool, unless the connection is dead or somewhere in the middle of a conversation."""
     connection = borrowed.driver_connection
-    if isinstance(connection, psycopg.Connection) and Wire(connection, {}).broken:
+    if isinstance(connection, psycopg.Connection) and Wire(connection, Prepared()).broken:
         borrowed.invalidate()
     borrowed.close()
 
 
 def _postgres_engine(url: str, pool_size: int) -> Engine:
+    address = make_url(url).set(drivername="postgresql+psycopg")
     engine = create_engine(
-        make_url(url).set(drivername="postgresql+psycopg"),
+        address,
         pool_size=pool_size,
         max_overflow=_MORE_ON_POSTGRES,
         pool_reset_on_return=None,  # whoever opens a transaction ends it; the pool would ask each time
         pool_recycle=1800,
-        # psycopg would drop all prepared statements of a connection, also ours, with each rollback.
-        connect_args={"options": "-c timezone=UTC", "connect_timeout": 5, "prepare_threshold": None},
+        connect_args={
+            **{name: value for name, value in _PATIENCE.items() if name not in address.query},
+            "options": "-c timezone=UTC",
+            "client_encoding": "UTF8",
+            # psycopg would drop all prepared statements of a connection, also ours, with each rollback.
+            "prepare_threshold": None,
+        },
     )
     event.listen(engine, "checkin", _note_use)
     event.listen(engine, "checkout", partial(_ping_if_idle, engine.dialect))

@@ -2,15 +2,21 @@
 
 psycopg's cursor costs 30 µs of CPU a statement more, and SQLAlchemy's session 100 µs; each round trip costs both ends
 some 50 µs. Used by `work.Work` only, on connections of SQLAlchemy's pool.
+
+A connection that is lost while COMMIT is under way leaves open whether it was carried out: `exchange` raises, and what
+was written may be there. So whoever tries again writes what may be written twice (ids made from the event, results
+fenced by their attempt, idempotency keys); everybody else leaves it to the sweep, which goes by the rows.
 """
 
 from __future__ import annotations
 
-import itertools
+import hashlib
 import json
 import select
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import psycopg
@@ -23,8 +29,23 @@ Table = tuple[tuple[str, ...], list[tuple[Any, ...]], int]
 """Names of the columns, rows, how many rows were touched."""
 
 _ROWS, _DONE, _END = pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK, pq.ExecStatus.PIPELINE_SYNC
-_names = itertools.count()
 _LOOK_UP_MS = 500  # so often a thread that waits can be told to stop
+_MOST_PREPARED = 400  # a connection; each holds memory of the server's. What comes later is parsed each time
+_UNKNOWN_NAME, _NAME_TAKEN, _NOT_SUPPORTED = "26000", "42P05", "0A000"
+_OLD_PLAN = "cached plan must not change result type"
+_generation = 0  # raised when prepared statements turned out to be stale: then they are so on other connections too
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What a connection's server knows already: {statement: its name there}. Lives as long as the connection."""
+
+    names: dict[str, bytes] = field(default_factory=dict)
+    generation: int = field(default_factory=lambda: _generation)
+
+
+class StaleError(psycopg.OperationalError):
+    """A prepared statement is gone, or the table has changed under it. In another transaction it works."""
 
 
 def _text(value: bytes) -> str:
@@ -42,35 +63,31 @@ _LOADERS: Mapping[int, Callable[[bytes], Any]] = {
 
 
 class Wire:
-    """One connection. `prepared` is {statement: its name there}, and lives as long as the connection."""
+    """One connection, and what was prepared on it."""
 
-    def __init__(self, connection: psycopg.Connection[Any], prepared: dict[str, bytes]) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], prepared: Prepared) -> None:
         self._wire = connection.pgconn
         self._prepared = prepared
 
     def exchange(self, commands: Sequence[Command]) -> tuple[Any, bytes]:
         """Run commands in order, in one round trip: (what the last one returned, see `loaded`; its tag).
 
-        Raises psycopg's error for the first that fails; those after it were not run.
+        Raises psycopg's error for the first that fails; those after it were not run. Statements that are prepared anew
+        are nobody's fault: a transaction that begins here begins once more; in the middle of one it is StaleError,
+        and the connection is closed.
         """
-        wire = self._wire
-        wire.enter_pipeline_mode()
-        fresh = self._send(commands)
-        wire.pipeline_sync()
-        while wire.flush():
-            select.select([], [wire.socket], [], _LOOK_UP_MS / 1000)
-        fault, last = None, None
-        for position, result in enumerate(self._results()):
-            if fault is None and result.status not in (_DONE, _ROWS):
-                fault = result
-            elif fault is None and position in fresh:
-                self._prepared.update([fresh[position]])
-            last = result
-        if wire.status == pq.ConnStatus.OK:
-            wire.exit_pipeline_mode()
-        if fault is not None:
-            raise error_from_result(fault, "utf-8")
-        return last, (last.command_status or b"") if last else b""
+        ready = [(statement, [dump(value) for value in values]) for statement, values in commands]
+        begins = commands[0][0] == "BEGIN"
+        if begins and self._prepared.generation != _generation:
+            self._forget()
+        try:
+            return self._exchange(ready)
+        except StaleError:
+            if not begins or self.broken:
+                self._wire.finish()
+                raise
+        self._forget()
+        return self._exchange(ready)
 
     def undo(self) -> None:
         """Roll back, if a transaction is open. A connection that was left in the middle of an exchange is broken."""
@@ -82,19 +99,60 @@ class Wire:
         """Whether the connection is of no more use."""
         return bool(self._wire.status != pq.ConnStatus.OK or self._wire.pipeline_status != pq.PipelineStatus.OFF)
 
+    def _exchange(self, commands: Sequence[Command]) -> tuple[Any, bytes]:
+        wire = self._wire
+        wire.enter_pipeline_mode()
+        fresh = self._send(commands)
+        wire.pipeline_sync()
+        self._flush()
+        fault, last = None, None
+        for position, result in enumerate(self._results()):
+            if fault is None and result.status not in (_DONE, _ROWS):
+                fault = result
+            elif fault is None and position in fresh:
+                self._prepared.names.update([fresh[position]])
+            last = result
+        if wire.status == pq.ConnStatus.OK:
+            wire.exit_pipeline_mode()
+        if fault is not None:
+            raise _fault(fault)
+        return last, (last.command_status or b"") if last else b""
+
+    def _forget(self) -> None:
+        """Have nothing prepared any more, whatever state the transaction is in."""
+        self.undo()
+        self._prepared.names.clear()
+        self._prepared.generation = _generation
+        if (said := self._wire.exec_(b"DEALLOCATE ALL")).status != _DONE:
+            raise error_from_result(said, "utf-8")
+
     def _send(self, commands: Sequence[Command]) -> dict[int, tuple[str, bytes]]:
         """Send all; returns {position of a result: (statement, name)} of those that had to be prepared first."""
-        wire, fresh, position = self._wire, dict[int, tuple[str, bytes]](), 0
+        wire, known, position = self._wire, dict(self._prepared.names), 0
+        fresh: dict[int, tuple[str, bytes]] = {}
         for statement, values in commands:
-            name = self._prepared.get(statement) or dict(fresh.values()).get(statement)
+            name = known.get(statement)
+            if name is None and len(known) >= _MOST_PREPARED:
+                wire.send_query_params(statement.encode(), values)
+                position += 1
+                continue
             if name is None:
-                name = f"tidings_{next(_names)}".encode()
+                name = known[statement] = _name(statement)
                 wire.send_prepare(name, statement.encode())
                 fresh[position] = (statement, name)
                 position += 1
-            wire.send_query_prepared(name, [dump(value) for value in values])
+            wire.send_query_prepared(name, values)
             position += 1
         return fresh
+
+    def _flush(self) -> None:
+        """Send what is left, and take what comes meanwhile, so that no side waits for the other."""
+        wire, wait = self._wire, select.poll()
+        wait.register(wire.socket, select.POLLIN | select.POLLOUT)
+        while wire.flush():
+            for _, heard in wait.poll(_LOOK_UP_MS):
+                if heard & ~select.POLLOUT:
+                    wire.consume_input()
 
     def _results(self) -> Iterator[Any]:
         wire, wait = self._wire, select.poll()
@@ -102,7 +160,7 @@ class Wire:
         while True:
             while wire.is_busy():
                 if wait.poll(_LOOK_UP_MS):
-                    wire.consume_input()
+                    wire.consume_input()  # also when the socket has died: then it raises
             result = wire.get_result()
             if result is not None:
                 if result.status == _END:
@@ -110,6 +168,22 @@ class Wire:
                 yield result
             elif wire.status != pq.ConnStatus.OK:
                 raise psycopg.OperationalError("the connection was lost")
+
+
+@lru_cache(maxsize=1024)
+def _name(statement: str) -> bytes:
+    """The same for the same words: whoever shares a server's connection meets no other statement under its name."""
+    return b"tidings_" + hashlib.blake2b(statement.encode(), digest_size=12).hexdigest().encode()
+
+
+def _fault(result: Any) -> psycopg.Error:
+    """The error that a result is. What says that prepared statements are stale, is StaleError."""
+    global _generation
+    error: psycopg.Error = error_from_result(result, "utf-8")
+    if error.sqlstate in (_UNKNOWN_NAME, _NAME_TAKEN) or (error.sqlstate == _NOT_SUPPORTED and _OLD_PLAN in str(error)):
+        _generation += 1
+        return StaleError(str(error))
+    return error
 
 
 def loaded(result: Any) -> Table:
@@ -127,9 +201,17 @@ def loaded(result: Any) -> Table:
 
 
 def dump(value: Any) -> Any:
-    """A parameter as text, or None. Lists are arrays; JSON comes as text already."""
+    """A parameter as text, or None. Lists are arrays; JSON comes as text already.
+
+    Raises psycopg.DataError for what PostgreSQL cannot hold: NUL, half of a surrogate pair.
+    """
     if isinstance(value, str):
-        return value.encode()
+        if "\0" in value:
+            raise psycopg.DataError("PostgreSQL's text cannot contain NUL")  # libpq would cut it off there
+        try:
+            return value.encode()
+        except UnicodeEncodeError as error:
+            raise psycopg.DataError(str(error)) from error
     if value is None:
         return None
     if isinstance(value, bool):

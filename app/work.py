@@ -170,7 +170,9 @@ def ready(statement: ClauseElement, postgres: bool) -> Ready:
 
 
 def _compiled(statement: ClauseElement, dialect: Any) -> Ready:
-    compiled: Any = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
+    compiled: Any = statement.compile(dialect=dialect)
+    if any(bind.expanding for bind in compiled.binds.values()):
+        raise TypeError("a list is an array of one parameter here; IN would be another statement for each length")
     names = tuple(compiled.positiontup or ())
     readers = {}
     for column in getattr(statement, "selected_columns", ()):

@@ -30,6 +30,7 @@ AND topic_id = (SELECT id FROM topics WHERE tenant_id = :tenant AND name = :name
 _REMOVE = """
 DELETE FROM topic_recipients WHERE tenant_id = :tenant AND topic_id = :topic AND user_id IN ({people}) RETURNING id
 """
+_KNOWN = "SELECT name FROM topics WHERE tenant_id = :tenant AND name IN ({names})"
 
 
 def get(session: Session, tenant_id: str, name: str) -> Topic:
@@ -123,8 +124,9 @@ def unknown(session: Transaction, tenant_id: str, names: Iterable[str]) -> set[s
     wanted = set(names)
     if not wanted:
         return wanted
-    query = select(Topic.name).where(Topic.tenant_id == tenant_id, Topic.name.in_(sorted(wanted)))
-    return wanted - set(session.execute(query).scalars())
+    postgres, names = rows.is_postgres(session), sorted(wanted)
+    values = {"tenant": tenant_id, "names": names if postgres else rows.dumps(names)}
+    return wanted - set(session.execute(_known(postgres), values).scalars())
 
 
 def _find(session: Session, tenant_id: str, name: str, *, keep: bool = False) -> Topic | None:
@@ -148,5 +150,14 @@ def _make(session: Session, clock: Clock, tenant_id: str, name: str) -> Topic:
 
 @lru_cache(maxsize=2)
 def _removal(postgres: bool) -> TextClause:
-    people = "SELECT unnest(CAST(:people AS text[]))" if postgres else "SELECT value FROM json_each(:people)"
-    return text(_REMOVE.format(people=people))
+    return text(_REMOVE.format(people=_each("people", postgres)))
+
+
+@lru_cache(maxsize=2)
+def _known(postgres: bool) -> TextClause:
+    return text(_KNOWN.format(names=_each("names", postgres)))
+
+
+def _each(name: str, postgres: bool) -> str:
+    """The parameter's list as rows."""
+    return f"SELECT unnest(CAST(:{name} AS text[]))" if postgres else f"SELECT value FROM json_each(:{name})"
