@@ -172,12 +172,13 @@ class Settings:
         86_400, whole(1, 2_592_000), "Seconds for which an event's dedupe key is remembered if the event does not say."
     )
     max_backlog: int = setting(
-        1_000_000,
+        5_000_000,
         whole(1, 1_000_000_000),
-        "Most events and deliveries that may wait in a lane and more urgent ones; beyond it posts are refused (503).",
+        "Most events and deliveries that may wait in a lane and more urgent ones; beyond it those are refused (503) "
+        "whose share is used up.",
     )
     max_backlog_transactional: int = setting(
-        2_000_000, whole(1, 1_000_000_000), "The same for the transactional lane alone."
+        10_000_000, whole(1, 1_000_000_000), "The same for the transactional lane alone."
     )
 
     # retention

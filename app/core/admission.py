@@ -1,8 +1,9 @@
 """Whether more work is taken in: refused with a word on when to come back, rather than accepted and late without end.
 
 A lane is full when too much is due in it and in those before it. So bulk is refused first; what waits there closes
-no other door. Transactional work has a limit of its own. What waits for a later try is not counted: one receiver that
-is down must not close the service to everybody.
+no other door. Transactional work has a limit of its own. A full lane is closed to the tenants that have filled it,
+not to the others (see `backlog.Pressure`). What waits for a later try is not counted, nor what waits for a provider
+that is down or has given all that its rate allows: one receiver must not close the service to everybody.
 
 The sweep measures (see `backlog`); here its figure is read about once a second. Without a fresh figure all are let
 in. That reading is also the probe of the database: while it fails, lasts, or finds no connection, nobody is let in.
@@ -60,15 +61,15 @@ class Admission:
         self._read_at = float("-inf")
         self._reading_since: float | None = None
 
-    def judge(self, lanes: Iterable[Lane]) -> None:
-        """Raise OverloadedError if no more is taken in for one of these lanes."""
+    def judge(self, lanes: Iterable[Lane], tenant_id: str) -> None:
+        """Raise OverloadedError if no more of this tenant's is taken in for one of these lanes."""
         if self._begin():
             self._read()
         wanted = sorted(set(lanes), key=list(Lane).index, reverse=True)
         if not self._answers():
             self._refuse(wanted[0], "database", "The database is not up to more just now.", _DATABASE_SECONDS)
         for lane in wanted:
-            if self._is_full(lane):
+            if self._is_full(lane, tenant_id):
                 detail = f"Too much waits in the lane {lane.value} already."
                 self._refuse(lane, "backlog", detail, _RETRY_SECONDS[lane])
 
@@ -104,11 +105,11 @@ class Admission:
             since = self._reading_since
             return self._well and (since is None or time.monotonic() - since < self._slow)
 
-    def _is_full(self, lane: Lane) -> bool:
+    def _is_full(self, lane: Lane, tenant_id: str) -> bool:
         figure, settings = self._figure, self._runtime.settings
         if figure is None or figure.age > max(_STALE_SECONDS, _STALE_SECONDS * figure.took):
             return False
+        pressure = figure.pressure.get(lane)
         alone = lane is Lane.TRANSACTIONAL
-        before = list(Lane)[: list(Lane).index(lane) + 1]
-        waiting = sum(figure.lanes[one].due for one in before if one in figure.lanes)
-        return waiting >= (settings.max_backlog_transactional if alone else settings.max_backlog)
+        limit = settings.max_backlog_transactional if alone else settings.max_backlog
+        return pressure is not None and pressure.closes_to(tenant_id, limit)

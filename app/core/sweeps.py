@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app import rows
 from app.core import backlog, dedupes, erasures, pipeline, retention
-from app.core.deliveries import breakers, claims, event_claims, rates, send
+from app.core.deliveries import breakers, claims, event_claims, rates, send, turns
 from app.core.outbox import Job, Lane
 from app.core.runtime import Runtime
 from app.db import Purpose, system
@@ -220,5 +220,5 @@ def _measure(session: Session, runtime: Runtime, now: datetime) -> None:
     """What waits is counted by one process for all, and shown by each."""
     found = backlog.kept(session, now)
     if found is None or backlog.is_stale(found, runtime.settings.sweep_seconds):
-        found = backlog.measure(session, now)
+        found = backlog.measure(session, now, turns.held_back(session, runtime))
     backlog.show(found)

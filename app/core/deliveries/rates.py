@@ -19,6 +19,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import TextClause, text
+from sqlalchemy.orm import Session
 
 from app import rows
 from app.core.channels import label
@@ -116,6 +117,16 @@ def permit(session: Transaction, runtime: Runtime, provider: Provider) -> Permit
     if not count:
         _empty(runtime)[name] = time.monotonic() + found.wait(0)
     return found
+
+
+def is_used_up(session: Session, runtime: Runtime, provider: Provider) -> bool:
+    """Whether a provider has been given all that its rate allows just now. The session must be a `system` one."""
+    if interval(runtime, Channel(provider.channel)) is None:
+        return False
+    postgres = rows.is_postgres(session)
+    ahead = text(f"SELECT next_free_at > {'now()' if postgres else ':now'} FROM provider_rates WHERE name = :name")
+    values = {"name": label(provider)} | ({} if postgres else {"now": utc_text(runtime.clock.now())})
+    return bool(session.execute(ahead, values).scalar())
 
 
 def charge(session: Transaction, runtime: Runtime, taken: Permit, count: int) -> None:

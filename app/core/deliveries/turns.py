@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from app.core.channels import label
 from app.core.deliveries import alarms, breakers, claims, hosts, rates
@@ -63,6 +64,21 @@ def take(session: Transaction, runtime: Runtime, lane: Lane, room: Room) -> Turn
             return turn if turn.more else replace(turn, more=next(others, None) is not None)
         room.give_back(channel)
     return None
+
+
+def held_back(session: Session, runtime: Runtime) -> set[str]:
+    """The channels on which work waits for others than our workers: every provider's breaker is open, or its rate used.
+
+    The session must be a `system` one.
+    """
+    now = runtime.clock.now()
+    open_ = {state.name for state in breakers.states(session, now)}
+
+    def gives(provider: Provider) -> bool:
+        return label(provider) not in open_ and not rates.is_used_up(session, runtime, provider)
+
+    served = {channel: runtime.channels.providers(channel) for channel in (Channel.EMAIL, Channel.SMS)}
+    return {channel.value for channel, providers in served.items() if providers and not any(map(gives, providers))}
 
 
 def at_once(runtime: Runtime, rows: Sequence[Row]) -> list[Row]:

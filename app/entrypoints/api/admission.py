@@ -11,6 +11,7 @@ from flask import Flask, current_app
 from app.core.admission import Admission
 from app.core.outbox import Lane
 from app.core.runtime import Runtime
+from app.entrypoints.api.common import caller
 
 _EXTENSION = "tidings.admission"
 View = TypeVar("View", bound=Callable[..., Any])
@@ -27,7 +28,8 @@ def admits(lanes_of: Callable[[Any], Iterable[Lane]]) -> Callable[[View], View]:
     def decorator(view: View) -> View:
         @wraps(view)
         def wrapper(body: Any, *args: Any, **kwargs: Any) -> Any:
-            cast(Admission, current_app.extensions[_EXTENSION]).judge(lanes_of(body))
+            admission = cast(Admission, current_app.extensions[_EXTENSION])
+            admission.judge(lanes_of(body), caller().tenant_id)
             return view(body, *args, **kwargs)
 
         return cast(View, wrapper)
