@@ -86,12 +86,17 @@ def insert(
     return inserted
 
 
-def put(session: Transaction, model: type[TenantOwned], rows: Sequence[Mapping[str, Any]]) -> None:
-    """As `insert`, for who need not know which were there already: no round trip of its own where that can be saved."""
+def put(
+    session: Transaction, model: type[TenantOwned], rows: Sequence[Mapping[str, Any]], *, condition: str = "true"
+) -> None:
+    """As `insert`, for who need not know which were there already: no round trip of its own where that can be saved.
+
+    `condition`: SQL that tells of a row `r` whether to insert it.
+    """
     if not rows:
         return
     postgres, few = is_postgres(session), len(rows) < _FEW
-    statement = _insert_statement(model.__table__, tuple(rows[0]), postgres, few, answering=False)
+    statement = _insert_statement(model.__table__, tuple(rows[0]), postgres, few, answering=False, condition=condition)
     for given in _given(rows, postgres):
         defer(session, statement, given)
 
@@ -155,6 +160,7 @@ def _insert_statement(
     few: bool,
     *,
     answering: bool = True,
+    condition: str = "true",
     also: tuple[tuple[str, str], ...] = (),
 ) -> TextClause:
     columns = ", ".join((*names, *(name for name, _ in also)))
@@ -163,7 +169,7 @@ def _insert_statement(
     spec = tuple((name, _type_name(table.c[name].type)) for name in names)
     origin = source(spec, postgres) if few else shared_source(spec, postgres)
     return text(
-        f"INSERT INTO {table.name} ({columns}) SELECT {chosen} FROM {origin} WHERE true"
+        f"INSERT INTO {table.name} ({columns}) SELECT {chosen} FROM {origin} WHERE {condition}"
         f" ON CONFLICT DO NOTHING{' RETURNING id' if answering else ''}"
     )
 

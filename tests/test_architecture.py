@@ -23,6 +23,7 @@ CORE_ORDER = (
     "recipients",
     "topics",
     "dedupes",
+    "erased",
     "inbox",
     "webhooks",
     "conditions",

@@ -21,12 +21,12 @@ from providers.contract import OutboundMessage
 TYPES = ("info", "success", "warning", "error")
 
 
-def add(session: Transaction, tenant_id: str, items: Sequence[Mapping[str, Any]]) -> None:
-    """Add notifications; those that are there already stay as they are.
+def add(session: Transaction, tenant_id: str, items: Sequence[Mapping[str, Any]], *, condition: str = "true") -> None:
+    """Add notifications; those that are there already stay as they are. `condition`: see `rows.put`.
 
     Each item: id (its delivery's), user_id, event_id, event_type, type, title, message, action_url, created_at.
     """
-    rows.put(session, InAppNotification, [{"tenant_id": tenant_id, **item} for item in items])
+    rows.put(session, InAppNotification, [{"tenant_id": tenant_id, **item} for item in items], condition=condition)
 
 
 def item(message: OutboundMessage) -> dict[str, Any]:

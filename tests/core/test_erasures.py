@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from app import rows
 from app.config import Settings
 from app.core import erasures, pipeline, recipients, sweeps, topics
-from app.core.deliveries import claims, event_claims, outcome, pages, repair
+from app.core.deliveries import claims, content, event_claims, outcome, pages, repair, send
+from app.core.deliveries.plan import new_row
 from app.core.erasures import steps
 from app.core.erasures.redaction import cleaned, words_of
 from app.core.outbox import Lane
@@ -21,7 +23,9 @@ from app.core.pipeline import DirectSend, EventInput, plan_events, send_direct
 from app.core.runtime import Runtime
 from app.db import Purpose, system, tenant
 from app.errors import ConflictError
+from app.ids import new_id
 from app.models import (
+    Attempt,
     Base,
     Delivery,
     DeliveryContent,
@@ -31,6 +35,7 @@ from app.models import (
     InAppNotification,
     Recipient,
     TopicRecipient,
+    WebhookAttempt,
 )
 from app.running.worker import InProcessWorker
 from providers.contract import Accepted, Channel, DeliveryStatus
@@ -86,10 +91,10 @@ def live_a_little(runtime: Runtime, tenant_id: str) -> dict[str, str]:
     )
     plan_all(runtime)
     with runtime.db.transaction(tenant(tenant_id)) as session:
-        content = {"subject": "Marked words", "text": f"Dear {MARKS['name']}"}
+        words = {"subject": "Marked words", "text": f"Dear {MARKS['name']}"}
         for message in (
-            DirectSend(Channel.EMAIL, (str(MARKS["email"]),), content),
-            DirectSend(Channel.EMAIL, (str(MARKS["email"]),), content, user_id=USER),
+            DirectSend(Channel.EMAIL, (str(MARKS["email"]),), words),
+            DirectSend(Channel.EMAIL, (str(MARKS["email"]),), words, user_id=USER),
             DirectSend(Channel.SMS, (str(MARKS["phone"]),), {"text": "Marked words"}),
             DirectSend(Channel.IN_APP, (USER,), {"title": "Marked words", "text": "Zebulon!"}),
         ):
@@ -219,6 +224,29 @@ def test_a_result_that_comes_after_the_lease_was_lost_brings_nothing_back(runtim
     (found,) = rows_of(runtime, tenant_id, Delivery)
     assert (found.status, found.error) == ("canceled", None)
     assert "markworth" not in dump(runtime)
+
+
+def test_a_worker_that_wakes_up_after_the_erasure_brings_nothing_back(runtime: Runtime, tenant_id: str) -> None:
+    # given a worker that holds all that the person's messages are made of, and stood still until it was taken for dead
+    (event_id,) = accept(runtime, tenant_id, EventInput("order.created", ORDER | {"mail": MARKS["email"]}, (USER,)))
+    now = runtime.clock.now()
+    about = {"event_id": event_id, "event_type": "order.created", "user_id": USER, "trigger": "event"}
+    made = [
+        new_row(new_id(), tenant_id, channel, now, Lane.BULK.value, test=False) | about | {"address": address}
+        for channel, address in ((Channel.WEBHOOK, "http://127.0.0.1:1/"), (Channel.IN_APP, USER))
+    ]
+    with runtime.db.work(tenant(tenant_id)) as work:
+        rows.insert(work, Delivery, made)
+        claimed = claims.claim_these(work, tenant_id, [row["id"] for row in made], now, -60)
+        batches = content.load(work, runtime, claimed)
+    sweeps.sweep(runtime)
+    assert erase(runtime, tenant_id).finished_at is not None
+    # when it wakes up, and goes on to its end
+    send.send_batches(runtime, batches)
+    # then nothing of the person is there
+    assert [line for line in dump(runtime).split("\n") if any(mark.lower() in line.lower() for mark in TEXTS)] == []
+    for model in (DeliveryContent, InAppNotification, WebhookAttempt, Attempt):
+        assert rows_of(runtime, tenant_id, model) == []
 
 
 def test_an_event_that_was_not_planned_yet_goes_to_the_others(runtime: Runtime, tenant_id: str) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy import bindparam, select, text
 from app import rows, tracing
 from app.core import recipients, templates, webhooks
 from app.core.deliveries.claims import Claim
+from app.core.erased import unless_erased
 from app.core.recipients import Person
 from app.core.runtime import Runtime
 from app.core.templating import CompiledMessage, HurryError, RenderError, TemplateError
@@ -101,7 +102,7 @@ def prepare(runtime: Runtime, batch: Batch) -> list[Prepared]:
     if fresh:
         now = runtime.clock.now()
         with runtime.db.work(tenant(tenant_id)) as session:
-            keep(session, tenant_id, fresh, now)
+            keep(session, tenant_id, fresh, now, condition=unless_erased("id"))
     return prepared
 
 
@@ -122,13 +123,15 @@ def compose(runtime: Runtime, batch: Batch, until: float = math.inf) -> tuple[li
     return prepared, fresh
 
 
-def keep(session: Transaction, tenant_id: str, contents: Mapping[str, Parts], now: Any) -> None:
-    """Fix the contents of some deliveries: {delivery id: parts}. Those fixed before stay."""
+def keep(
+    session: Transaction, tenant_id: str, contents: Mapping[str, Parts], now: Any, *, condition: str = "true"
+) -> None:
+    """Fix the contents of deliveries: {delivery id: parts}. Those fixed before stay. `condition`: see `rows.put`."""
     values = [
         {"id": delivery_id, "tenant_id": tenant_id, "parts": parts, "created_at": now}
         for delivery_id, parts in contents.items()
     ]
-    rows.put(session, DeliveryContent, values)
+    rows.put(session, DeliveryContent, values, condition=condition)
 
 
 def _read(

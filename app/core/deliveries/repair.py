@@ -9,13 +9,13 @@ from sqlalchemy.orm import Session
 
 from app.core.deliveries.claims import RETRY
 from app.core.deliveries.outcome import MOVES
+from app.core.erased import ERASED
 from app.core.outbox import Job, Lane, ring_after_commit
 from app.core.runtime import Runtime
 from app.errors import ConflictError, NotFoundError
 from app.models import Delivery
 from providers.contract import DeliveryStatus
 
-ERASED = "erased"  # the reason of a delivery whose person was removed: there is nobody left to send it to
 AGAIN = frozenset(MOVES[DeliveryStatus.PENDING] - {DeliveryStatus.SENDING}) | {DeliveryStatus.PENDING}
 
 

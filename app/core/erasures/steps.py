@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import case, delete, select, update
 from sqlalchemy.orm import Session
 
-from app.core.deliveries.repair import ERASED
+from app.core.erased import ERASED
 from app.core.erasures.redaction import cleaned, holds, is_told_by
 from app.models import (
     Attempt,
