@@ -110,6 +110,7 @@ def _wait_for_quiet(world: World, breaking: faults.Faults, end: float) -> None:
     calm_since = time.monotonic()
     while time.monotonic() < end and time.monotonic() - calm_since < _SETTLED_SECONDS:
         time.sleep(0.2)
+        world.keep_running()
         try:
             busy = history.undone(world.admin_url) > 0
         except psycopg.OperationalError:

@@ -68,6 +68,7 @@ class Faults:
     def _end_due(self) -> None:
         while self._queue and self._queue[0][0] <= time.monotonic():
             heapq.heappop(self._queue)[2]()
+        self._world.keep_running()
 
     def _begin(self, kind: str) -> None:
         """Begin a fault; one on a thing that is broken just now waits until that is over."""
@@ -95,12 +96,11 @@ class Faults:
         return self._kill(fault, self._chance.sample(children, min(1, len(children))))
 
     def _kill_all(self, fault: Fault, name: str) -> Callable[[], None]:
-        self._kill(fault, self._world.tree(name))
+        fault.killed += self._world.kill_whole(name)
         return lambda: self._world.run(name)
 
     def _kill_supervisor(self, fault: Fault) -> Callable[[], None]:
-        self._kill(fault, self._world.tree("worker")[:1])
-        return lambda: self._world.run("worker")
+        return self._kill(fault, self._world.tree("worker")[:1])
 
     def _kill(self, fault: Fault, pids: list[int]) -> Callable[[], None]:
         self._world.kill(pids)
@@ -165,7 +165,7 @@ _Begin = Callable[[Faults, Fault], Callable[[], None]]
 _KINDS: dict[str, tuple[str, float, _Begin]] = {
     "worker killed": ("worker", 0, lambda faults, fault: faults._kill_one(fault, "worker")),
     "all workers killed": ("worker", 1, lambda faults, fault: faults._kill_all(fault, "worker")),
-    "supervisor killed": ("worker", 1, lambda faults, fault: faults._kill_supervisor(fault)),
+    "supervisor killed": ("worker", 0, lambda faults, fault: faults._kill_supervisor(fault)),
     "web process killed": ("web", 0, lambda faults, fault: faults._kill_one(fault, "web")),
     "all web killed": ("web", 1, lambda faults, fault: faults._kill_all(fault, "web")),
     "Redis flushed": ("redis", 0, lambda faults, fault: faults._flush_redis(fault)),

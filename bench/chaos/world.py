@@ -52,6 +52,7 @@ class World:
         self.postgres: PostgresServer
         self.redis: RedisServer
         self.processes: dict[str, ServerProcess] = {}
+        self._down: set[str] = set()  # of `web` and `worker`, what was killed whole and is to stay so for a while
 
     def __enter__(self) -> Self:
         try:
@@ -89,7 +90,22 @@ class World:
         }[name]
         if popen := self.processes[name].popen:
             popen.wait()
+        self._down.discard(name)
         self.processes[name].start(command, self._env)
+
+    def kill_whole(self, name: str) -> list[int]:
+        """Kill `web` or `worker` with all its processes; it is down until it is run again. Answers their ids."""
+        self._down.add(name)
+        pids = self.tree(name)
+        self.kill(pids)
+        return pids
+
+    def keep_running(self) -> None:
+        """Start again what has ended, as a service manager does: web does not start while PostgreSQL is away."""
+        for name in ("web", "worker"):
+            popen = self.processes[name].popen
+            if name not in self._down and popen and popen.poll() is not None:
+                self.run(name)
 
     def stop_postgres(self, how: signal.Signals) -> None:
         """Stop it at once (SIGQUIT) or in order, without waiting for its clients (SIGINT)."""
