@@ -4,6 +4,7 @@ with Sink("http") as sink:   # or "smtp"
     ... send to sink.port ...
     sink.wait_for(100)
     sink.arrived(0)          # time.monotonic() of the first request or mail
+    sink.failing = True      # from now on the first try of every second delivery is put off (503, 451)
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Self
 
 MOST = 1_000_000  # of which the times are kept
 
+_BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 _OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 _REPLIES = {b"MAIL": b"250 OK\r\n", b"RCPT": b"250 OK\r\n", b"NOOP": b"250 OK\r\n", b"RSET": b"250 OK\r\n"}
 
@@ -30,6 +32,18 @@ class _Ledger:
         self.count = RawValue("l", 0)
         self.times = RawArray("d", MOST)
         self.port = RawValue("i", 0)
+        self.failing = RawValue("b", 0)
+        self._seen: set[bytes] = set()  # only in the receiver's process
+
+    def puts_off(self, content: bytes, id_header: bytes) -> bool:
+        """Whether this is the first try of every second delivery, while such fail."""
+        if not self.failing.value:
+            return False
+        known = content.lower().partition(id_header)[2].partition(b"\r\n")[0]
+        if known in self._seen:
+            return False
+        self._seen.add(known)
+        return len(self._seen) % 2 == 0
 
     def note(self, content: bytes) -> float:
         """Count what came, if it has the mark. Returns the seconds after which it is answered."""
@@ -61,7 +75,10 @@ class _Http(asyncio.Protocol):
                 return
             content = self._waiting[: end + 4 + length]
             self._waiting = self._waiting[end + 4 + length :]
-            _answer(self._transport, _OK, self._ledger.note(content))
+            if self._ledger.puts_off(content, b"\r\nwebhook-id:"):
+                _answer(self._transport, _BUSY, 0.0)
+            else:
+                _answer(self._transport, _OK, self._ledger.note(content))
 
 
 class _Smtp(asyncio.Protocol):
@@ -87,7 +104,10 @@ class _Smtp(asyncio.Protocol):
             line, self._waiting = self._waiting[:end], self._waiting[end + len(mark) :]
             if self._in_data:
                 self._in_data = False
-                _answer(self._transport, b"250 2.0.0 kept\r\n", self._ledger.note(line))
+                if self._ledger.puts_off(line, b"\r\nmessage-id:"):
+                    _answer(self._transport, b"451 4.3.0 later\r\n", 0.0)
+                else:
+                    _answer(self._transport, b"250 2.0.0 kept\r\n", self._ledger.note(line))
             else:
                 replies.append(self._reply(line[:4].upper()))
         if replies:
@@ -149,6 +169,15 @@ class Sink:
     def port(self) -> int:
         """Where it listens, on 127.0.0.1."""
         return int(self._ledger.port.value)
+
+    @property
+    def failing(self) -> bool:
+        """Whether the first try of every second delivery is put off: 503, or 451 after the data. They do not count."""
+        return bool(self._ledger.failing.value)
+
+    @failing.setter
+    def failing(self, on: bool) -> None:
+        self._ledger.failing.value = on
 
     @property
     def count(self) -> int:
