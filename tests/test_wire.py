@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
-import socket
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any
 
 import psycopg
@@ -17,11 +15,14 @@ from sqlalchemy import bindparam, select, text
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
 from app import wire
-from app.core import topics
+from app.core import inbox, topics
 from app.core.runtime import Runtime
 from app.db import Database, Purpose, system, tenant
-from app.models import Topic
+from app.models import InAppNotification, Topic
+from tests.core.helpers import rows_of
 from tests.servers.postgres import PostgresServer
+from tests.servers.relay import Relay
+from tests.test_work import item
 
 ECHO = text("SELECT CAST(:x AS text)")
 BREAKERS = text("SELECT name, reason FROM breakers")
@@ -154,43 +155,6 @@ def test_a_process_with_thousands_of_open_files_sends_and_reads_large_values(run
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-class Relay:
-    """Between the service and PostgreSQL: passes everything on until it is told to read nothing more."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self.deaf = threading.Event()
-        self.over = threading.Event()
-        self._sockets: list[socket.socket] = []
-        self._door = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._door.getsockname()[1]
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def close(self) -> None:
-        self.over.set()
-        for one in (self._door, *self._sockets):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-
-    def _listen(self) -> None:
-        with suppress(OSError):
-            while True:
-                ours, _ = self._door.accept()
-                theirs = socket.create_connection(("127.0.0.1", self._port))
-                self._sockets += [ours, theirs]
-                for pair in ((ours, theirs), (theirs, ours)):
-                    threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
-
-    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while found := source.recv(65536):
-                if self.deaf.is_set():
-                    self.over.wait()
-                    return
-                target.sendall(found)
-
-
 @pytest.fixture
 def relay(runtime: Runtime) -> Iterator[Relay]:
     made = Relay(runtime.db.url.port or 5432)
@@ -211,6 +175,18 @@ def test_a_server_that_has_gone_without_a_word_holds_no_thread_for_ever(runtime:
     # and the next connection is a new one
     relay.deaf.clear()
     assert echo(database) == "x"
+    database.close()
+
+
+def test_a_commit_whose_answer_is_lost_is_a_fault_and_may_have_been_carried_out(
+    runtime: Runtime, tenant_id: str, relay: Relay
+) -> None:
+    database = Database(runtime.db.url.set(port=relay.port).render_as_string(hide_password=False))
+    relay.breaks_commits.set()
+    with pytest.raises(OperationalError) as fault, database.work(tenant(tenant_id)) as work:
+        inbox.add(work, tenant_id, [item(runtime)])
+    assert fault.value.connection_invalidated
+    assert len(rows_of(runtime, tenant_id, InAppNotification)) == 1
     database.close()
 
 

@@ -87,10 +87,12 @@ FROM {rows}
 WHERE {these} AND (notification_logs.tenant_id = :tenant) IS TRUE AND notification_logs.id = r.id
   AND notification_logs.attempt = r.attempt
 """
+# A try that was not made is given back once, also when it is written again because nobody knows whether it was.
 _REFUSED = """
 UPDATE notification_logs SET
   status = r.status, reason = r.reason, error = r.error, provider = coalesce(r.provider, notification_logs.provider),
-  lease_until = NULL, turn = r.turn, tries = tries - r.untried, next_attempt_at = {due}, updated_at = {now}
+  lease_until = NULL, turn = r.turn, next_attempt_at = {due}, updated_at = {now},
+  tries = tries - CASE WHEN notification_logs.status = 'sending' THEN r.untried ELSE 0 END
 FROM {rows}
 WHERE {these} AND (notification_logs.tenant_id = :tenant) IS TRUE AND notification_logs.id = r.id
   AND notification_logs.attempt = r.attempt
