@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import update
@@ -149,3 +151,34 @@ def test_keys_are_forgotten_long_after_their_window(runtime: Runtime, tenant_id:
         with runtime.db.transaction(system(Purpose.SWEEP)) as session:
             dedupes.prune(session, now)
         assert len(rows_of(runtime, tenant_id, EventDedupe)) == left
+
+
+def test_an_event_that_failed_in_planning_is_nobodys_first(runtime: Runtime, tenant_id: str) -> None:
+    # given an event that nobody was told of
+    (first,) = post(runtime, tenant_id, PAID)
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        session.execute(update(Event).where(Event.tenant_id == tenant_id).values(status="failed"))
+    # when it is posted again, twice
+    (second,), (third,) = post(runtime, tenant_id, PAID), post(runtime, tenant_id, PAID)
+    # then it is a new event, and the first of its own
+    assert (second.duplicate, third) == (False, Accepted(second.id, True))
+    assert second.id != first.id
+    assert known(runtime, tenant_id, first.id) == dedupes.Record("invoice-7")
+
+
+def test_no_key_stands_for_an_event_that_is_no_longer_kept(runtime: Runtime, tenant_id: str) -> None:
+    # given events that are kept for two days, a window of thirty, and one that was posted three days ago
+    house = replace(runtime, settings=replace(runtime.settings, keep_events_days=2))
+    item = EventInput("invoice.paid", dedupe=Dedupe("k", dedupes.MAX_WINDOW))
+    (first,) = post(house, tenant_id, item)
+    (row,) = rows_of(runtime, tenant_id, EventDedupe)
+    assert row.expires_at - row.created_at == timedelta(days=2)
+    # also when they were kept for longer then
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        mine = update(EventDedupe).where(EventDedupe.tenant_id == tenant_id)
+        past, later = row.created_at - timedelta(days=3), row.created_at + timedelta(days=27)
+        session.execute(mine.values(created_at=past, expires_at=later))
+    # when, then
+    assert post(runtime, tenant_id, item) == [Accepted(first.id, True)]
+    (again,) = post(house, tenant_id, item)
+    assert (again.duplicate, again.id == first.id) == (False, False)

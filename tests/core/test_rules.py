@@ -11,7 +11,7 @@ from app.clock import Clock
 from app.core import names, rules, webhooks
 from app.core.runtime import Runtime
 from app.db import tenant
-from app.errors import InvalidError, NotFoundError
+from app.errors import ConflictError, InvalidError, NotFoundError
 from app.models import Rule
 from app.paging import Cursor
 
@@ -174,3 +174,14 @@ def test_seeding_again_changes_nothing_and_a_tenant_with_rules_gets_none(db: Any
             rules.remove(session, tenant_id, item.id)
         rules.seed(session, Clock(), tenant_id)
         assert len(rules.search(session, tenant_id, Cursor()).items) == 1
+
+
+def test_a_tenant_has_only_so_many_rules(runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given as many as there may be: the three that ship
+    monkeypatch.setattr(rules, "MAX_RULES", 3)
+    # when, then
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        with pytest.raises(ConflictError, match="3 rules already"):
+            rules.create(session, runtime.clock, tenant_id, rule())
+        rules.remove(session, tenant_id, rules.search(session, tenant_id, Cursor()).items[0].id)
+        rules.create(session, runtime.clock, tenant_id, rule())

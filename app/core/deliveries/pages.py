@@ -70,10 +70,9 @@ class _Turn:
         event = replace(self.event, cursor=self.event.cursor + people)
         left = people - self.named
         for index, members in self.parts:
-            if left <= 0:
-                break
-            event = replace(event, topic_index=index, topic_after=members[min(left, len(members)) - 1])
-            left -= len(members)
+            if left > 0 and members:
+                event = replace(event, topic_index=index, topic_after=members[min(left, len(members)) - 1])
+                left -= len(members)
         return event
 
 
