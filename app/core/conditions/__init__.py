@@ -7,15 +7,20 @@ A condition sees three names. `event` is {id, type, occurredAt, data}; `data` is
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from textwrap import shorten
+from types import ModuleType
 from typing import Any
-
-import cel
 
 from app.core.conditions.cost import MAX_UNITS, size_of, units
 from app.core.conditions.shape import ROOTS, TYPES, ConditionError, Shape, shape_of
+
+# The package imports its own command line, and with it a console, a line editor and a highlighter: 7 MB a process.
+sys.modules.setdefault("cel.cli", ModuleType("cel.cli"))
+
+import cel  # noqa: E402
 
 __all__ = ["ROOTS", "Condition", "ConditionError", "compile_condition", "usable_condition"]
 
