@@ -244,6 +244,7 @@ def _plan_batch(runtime: Runtime, lane: Lane) -> tuple[int, bool]:
         breakers.glance(session, runtime)  # so that nothing is claimed for what does not answer
         tenant_id = next((one for one in waiting if one > _served.get(lane, "")), waiting[0])
         _served[lane] = tenant_id
+        breakers.glance(session, runtime, tenant_id)
         narrow(session, tenant(tenant_id))
         suspects_first = next(_rounds) % event_claims.SUSPECTS_EVERY == 0
         claimed = event_claims.claim(session, lane, tenant_id, now, suspects_first=suspects_first)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Base, Json, Utc
+
+# In the order of its bytes: names that begin alike stand together.
+ByBytes = String().with_variant(String(collation="C"), "postgresql")
 
 
 class ProviderRate(Base):
@@ -28,7 +31,7 @@ class Breaker(Base):
 
     __tablename__ = "breakers"
 
-    name: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(ByBytes, primary_key=True)
     reason: Mapped[str] = mapped_column()
     openings: Mapped[int] = mapped_column(default=1, server_default=text("1"))
     opened_at: Mapped[datetime] = mapped_column(Utc)

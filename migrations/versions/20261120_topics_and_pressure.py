@@ -139,7 +139,8 @@ def create_system_tables() -> None:
     )
     op.create_table(
         "breakers",
-        sa.Column("name", sa.String(), nullable=False),
+        # In the order of its bytes: names that begin alike stand together.
+        sa.Column("name", sa.String().with_variant(sa.String(collation="C"), "postgresql"), nullable=False),
         sa.Column("reason", sa.String(), nullable=False),
         sa.Column("openings", sa.Integer(), nullable=False, server_default=sa.text("1")),
         sa.Column("opened_at", moment(), nullable=False),

@@ -62,9 +62,45 @@ def texts(runtime: Runtime, tenant_id: str, count: int) -> list[str]:
     return [post_direct(runtime, tenant_id, Channel.SMS, f"+1500555{n:04}", text="Words") for n in range(count)]
 
 
-def states(runtime: Runtime) -> dict[str, breakers.Open]:
+def states(runtime: Runtime) -> dict[str, Breaker]:
     with runtime.db.transaction(system(Purpose.CLAIM), read_only=True) as session:
-        return {one.name: one for one in breakers.states(session, runtime.clock.now())}
+        return {one.name: one for one in session.execute(select(Breaker)).scalars()}
+
+
+def test_streaks_are_bounded_and_the_oldest_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breakers, "_MOST_STREAKS", 3)
+    known = breakers.Known()
+    for name in ("a", "b", "c", "a", "d"):
+        known.fault(name)
+    assert known.fault("a") == 3
+    assert known.fault("b") == 1
+
+
+def test_nobody_reads_the_broken_hosts_of_others(runtime: Runtime, tenant_id: str) -> None:
+    # given broken hosts of two tenants, whose ids begin alike, and a provider that is down
+    other = tenant_id[:-1] + ("0" if tenant_id[-1] != "0" else "1")
+    mine = breakers.of_host(tenant_id, "https://one.example/")
+    with runtime.db.transaction(system(Purpose.SWEEP)) as session:
+        for name in (mine, breakers.of_host(other, "https://two.example/"), "email:smtp", "sms:twilio"):
+            assert breakers.open_one(session, runtime, name, "timeout")
+    # when a process looks for its own
+    with runtime.db.transaction(system(Purpose.CLAIM), read_only=True) as session:
+        assert set(breakers.glance(session, runtime)) == {"email:smtp", "sms:twilio"}
+        assert set(breakers.glance(session, runtime, tenant_id)) == {mine}
+    assert not breakers.known(runtime).of(other)
+
+
+def test_a_tenant_has_so_many_hosts_left_alone_and_no_more(
+    runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breakers, "MOST_HOSTS", 2)
+    with runtime.db.transaction(system(Purpose.SWEEP)) as session:
+        opened = [
+            breakers.open_one(session, runtime, breakers.of_host(tenant_id, f"https://{n}.example/"), "timeout")
+            for n in range(3)
+        ]
+        assert opened == [True, True, False]
+        assert breakers.open_one(session, runtime, "email:smtp", "timeout")
 
 
 def let_time_pass(*houses: Runtime) -> None:

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
@@ -31,6 +33,8 @@ GLANCE_SECONDS = 0.5  # how old a process's knowledge of the table may be
 FORGOTTEN_SECONDS = 86_400.0
 _STREAK_SECONDS = 60.0  # faults further apart than this are not one outage
 _MOST_STREAKS = 10_000
+_MOST_GROUPS = 1_000  # of which a process keeps what it knows
+MOST_HOSTS = 500  # of a tenant that are open at once: with more broken ones it only pays in attempts
 # The exchange itself broke, or what answered was no answer.
 _BROKEN = frozenset(
     {"timeout", "dns_error", "connection_refused", "connection_reset", "connection_failed", "unreachable", "tls_error"}
@@ -43,10 +47,18 @@ _NO_WORD = frozenset(
     | {"smtputf8_unsupported", "message_too_large"}
 )
 
-_ALL = "SELECT name, reason, openings, opened_at, {probe_at} AS probe_at FROM breakers"
+_STATES = "SELECT name, reason, openings, opened_at, {probe_at} AS probe_at FROM breakers WHERE {where}"
+_OF_TENANT = "{name} >= :low AND {name} < :high"
+_OF_PROVIDERS = "{name} < :low OR {name} >= :high"
 _OPEN = """
 INSERT INTO breakers (name, reason, openings, opened_at, probe_at)
 VALUES (:name, :reason, 1, {now}, {later}) ON CONFLICT DO NOTHING RETURNING name
+"""
+_OPEN_HOST = """
+INSERT INTO breakers (name, reason, openings, opened_at, probe_at)
+SELECT {text}, {cause}, 1, {now}, {later}
+WHERE (SELECT count(*) FROM breakers WHERE {ordered} >= :low AND {ordered} < :high) < :most
+ON CONFLICT DO NOTHING RETURNING name
 """
 _CLOSE = "DELETE FROM breakers WHERE name = :name RETURNING name"
 # Of all that see that it is time, one moves it on, and is the one that asks.
@@ -76,32 +88,44 @@ class Open:
 
 
 class Known:
-    """What one process knows: which breakers are open, as of a moment ago, and its own streaks of faults."""
+    """What one process knows: which breakers are open, as of a moment ago, and its own streaks of faults.
+
+    It is kept in groups: the providers' ('') and each tenant's webhook hosts. So nobody pays for another's hosts.
+    """
 
     def __init__(self) -> None:
-        self.open: dict[str, Open] = {}
+        self._groups: OrderedDict[str, tuple[float, Mapping[str, Open]]] = OrderedDict()
         self._lock = threading.Lock()
-        self._seen_at = float("-inf")
-        self._streaks: dict[str, tuple[int, float]] = {}
+        self._changed_at = float("-inf")
+        self._streaks: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
-    def is_old(self) -> bool:
+    def of(self, tenant_id: str = "") -> Mapping[str, Open]:
+        """The open breakers of the providers, or of a tenant's webhook hosts, by name."""
+        return self._groups.get(tenant_id, _NEVER)[1]
+
+    def is_old(self, tenant_id: str = "") -> bool:
         """Whether it is time for another look at the table."""
-        return time.monotonic() - self._seen_at > GLANCE_SECONDS
+        seen_at = self._groups.get(tenant_id, _NEVER)[0]
+        return seen_at <= self._changed_at or time.monotonic() - seen_at > GLANCE_SECONDS
 
-    def learn(self, found: Sequence[Open]) -> None:
+    def learn(self, found: Sequence[Open], tenant_id: str = "") -> None:
         """What the table holds."""
         with self._lock:
-            self.open = {one.name: one for one in found}
-            self._seen_at = time.monotonic()
+            self._groups[tenant_id] = time.monotonic(), {one.name: one for one in found}
+            self._groups.move_to_end(tenant_id)
+            if len(self._groups) > _MOST_GROUPS:
+                self._groups.popitem(last=False)
 
     def forget(self) -> None:
         """Something has changed: look again next time."""
-        self._seen_at = float("-inf")
+        self._changed_at = time.monotonic()
 
     def set(self, name: str, state: Open | None) -> None:
         """What this process has just decided itself."""
         with self._lock:
-            self.open = {key: one for key, one in self.open.items() if key != name} | ({name: state} if state else {})
+            seen_at, open_ = self._groups.get(_group(name), _NEVER)
+            others = {key: one for key, one in open_.items() if key != name}
+            self._groups[_group(name)] = seen_at, others | ({name: state} if state else {})
             self._streaks.pop(name, None)
 
     def alive(self, name: str) -> None:
@@ -114,14 +138,15 @@ class Known:
         """One more fault; returns how many it is by now, one after the other."""
         now = time.monotonic()
         with self._lock:
-            count, last = self._streaks.get(name, (0, now))
-            if len(self._streaks) >= _MOST_STREAKS:
-                self._streaks = {key: one for key, one in self._streaks.items() if now - one[1] < _STREAK_SECONDS}
+            count, last = self._streaks.pop(name, (0, now))
             count = count + 1 if now - last < _STREAK_SECONDS else 1
-            self._streaks[name] = (count, now)
+            self._streaks[name] = (count, now)  # the last one now: those that are first are forgotten first
+            if len(self._streaks) > _MOST_STREAKS:
+                self._streaks.popitem(last=False)
             return count
 
 
+_NEVER: tuple[float, Mapping[str, Open]] = (float("-inf"), MappingProxyType({}))
 _known: WeakKeyDictionary[Database, Known] = WeakKeyDictionary()
 _known_lock = threading.Lock()
 
@@ -135,36 +160,52 @@ def known(runtime: Runtime) -> Known:
     return found
 
 
-def glance(session: Transaction, runtime: Runtime) -> Mapping[str, Open]:
-    """The open breakers by name, at most GLANCE_SECONDS old. The session must be a `system` one."""
+def glance(session: Transaction, runtime: Runtime, tenant_id: str = "") -> Mapping[str, Open]:
+    """The open breakers of the providers, or of a tenant's webhook hosts, by name; at most GLANCE_SECONDS old.
+
+    The session must be a `system` one.
+    """
     here = known(runtime)
-    if here.is_old():
-        here.learn(states(session, runtime.clock.now()))
-    return here.open
+    if here.is_old(tenant_id):
+        here.learn(states(session, runtime.clock.now(), tenant_id), tenant_id)
+    return here.of(tenant_id)
 
 
-def states(session: Transaction, now: datetime) -> list[Open]:
-    """Every open breaker; `probe_at` by the clock that says `now`. The session must be a `system` one."""
+def states(session: Transaction, now: datetime, tenant_id: str = "") -> list[Open]:
+    """The same from the table; `probe_at` by the clock that says `now`. The session must be a `system` one."""
     postgres = rows.is_postgres(session)
-    values = {"now": utc_text(now)} if postgres else {}
-    return [Open(**row) for row in session.execute(_typed(postgres), values).mappings()]
+    values = _range(tenant_id) | ({"now": utc_text(now)} if postgres else {})
+    found = session.execute(_typed(_OF_TENANT if tenant_id else _OF_PROVIDERS, postgres), values)
+    return [Open(**row) for row in found.mappings()]
 
 
-@lru_cache(maxsize=2)
-def _typed(postgres: bool) -> TextualSelect:
+@lru_cache(maxsize=4)
+def _typed(where: str, postgres: bool) -> TextualSelect:
     # The table has the database's time. Whose clock is wrong must neither ask too often nor never.
     probe_at = "probe_at - now() + CAST(:now AS timestamptz)" if postgres else "probe_at"
-    return text(_ALL.format(probe_at=probe_at)).columns(opened_at=Utc, probe_at=Utc)
+    where = where.format(name=_in_order(postgres))
+    return text(_STATES.format(probe_at=probe_at, where=where)).columns(opened_at=Utc, probe_at=Utc)
+
+
+def _in_order(postgres: bool) -> str:
+    """The name as it is ordered by its bytes, and indexed."""
+    return 'name COLLATE "C"' if postgres else "name"
+
+
+def _range(tenant_id: str) -> dict[str, str]:
+    """The names of a tenant's hosts, or without one of all hosts: from `low` to before `high`."""
+    prefix = f"{Channel.WEBHOOK}:{tenant_id}" if tenant_id else Channel.WEBHOOK.value
+    return {"low": f"{prefix}:", "high": f"{prefix};"}
+
+
+def _group(name: str) -> str:
+    kind, _, rest = name.partition(":")
+    return rest.partition(":")[0] if kind == Channel.WEBHOOK else ""
 
 
 def of_tenant(tenant_id: str) -> str:
     """What the names of the breakers of a tenant's webhook hosts begin with."""
     return f"{Channel.WEBHOOK}:{tenant_id}:"
-
-
-def of_tenants_hosts(states: Mapping[str, Open], tenant_id: str) -> dict[str, Open]:
-    """Of some open breakers those of a tenant's webhook hosts."""
-    return {name: state for name, state in states.items() if name.startswith(of_tenant(tenant_id))}
 
 
 @lru_cache(maxsize=8192)
@@ -208,7 +249,10 @@ def pause(runtime: Runtime, openings: int) -> float:
 
 
 def open_one(session: Transaction, runtime: Runtime, name: str, reason: str) -> bool:
-    """Open a breaker. False: another process has."""
+    """Open a breaker. False: another process has, or the tenant has MOST_HOSTS open already."""
+    if tenant_id := _group(name):
+        limits = _range(tenant_id) | {"most": MOST_HOSTS}
+        return _change(session, runtime, _OPEN_HOST, name, pause(runtime, 1), reason=reason, **limits)
     return _change(session, runtime, _OPEN, name, pause(runtime, 1), reason=reason)
 
 
@@ -261,4 +305,6 @@ def _execute(
 def _statement(template: str, postgres: bool) -> TextClause:
     later = "now() + :seconds * interval '1 second'" if postgres else ":later"
     lock = "FOR UPDATE SKIP LOCKED" if postgres else ""
-    return text(template.format(now="now()" if postgres else ":now", later=later, lock=lock))
+    words = {"text": "CAST(:name AS varchar)", "cause": "CAST(:reason AS varchar)"}
+    words |= {"now": "now()" if postgres else ":now", "later": later, "lock": lock, "ordered": _in_order(postgres)}
+    return text(template.format(**words))

@@ -227,7 +227,7 @@ def _fault(item: Tried, fault: Exception, runtime: Runtime, chance: random.Rando
 
 def _delay(claim: Claim, fault: Exception, runtime: Runtime, chance: random.Random) -> float | None:
     channel = Channel(claim.channel)
-    resting = breakers.known(runtime).open
+    resting = breakers.known(runtime).of()
     if claim.tries < sum(label(provider) not in resting for provider in runtime.channels.providers(channel)):
         return 0.0  # the next provider of the list has its turn at once
     if claim.trigger == "test":

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from app.core.channels import label
 from app.core.deliveries import alarms, breakers, claims, hosts, rates
-from app.core.deliveries.breakers import Open
+from app.core.deliveries.breakers import Known, Open
 from app.core.deliveries.claims import BATCH, FIRST, FIRST_SLOT, RETRY, SUSPECT, Due, Slot
 from app.core.deliveries.gates import Room
 from app.core.deliveries.plan import Row
@@ -83,18 +83,19 @@ def held_back(session: Session, runtime: Runtime) -> set[str]:
 
 def at_once(runtime: Runtime, rows: Sequence[Row]) -> list[Row]:
     """Those of some fresh deliveries that need not wait: no rate to be kept, and no breaker known to be open."""
-    known = breakers.known(runtime).open
+    known = breakers.known(runtime)
     return [row for row in rows if not _waits(runtime, row, known)]
 
 
-def _waits(runtime: Runtime, row: Row, known: Mapping[str, Open]) -> bool:
+def _waits(runtime: Runtime, row: Row, known: Known) -> bool:
     channel = Channel(row["channel"])
     if channel is Channel.WEBHOOK:
-        return bool(known) and breakers.of_host(row["tenant_id"], row["address"]) in known
+        broken = known.of(row["tenant_id"])
+        return bool(broken) and breakers.of_host(row["tenant_id"], row["address"]) in broken
     if rates.interval(runtime, channel) is not None:
         return True
     providers = runtime.channels.providers(channel)
-    return bool(known) and bool(providers) and all(label(provider) in known for provider in providers)
+    return bool(providers) and all(label(provider) in known.of() for provider in providers)
 
 
 def _round(session: Transaction, runtime: Runtime, lane: Lane, channels: Sequence[str]) -> Iterator[Slot]:
@@ -137,7 +138,7 @@ class _Ways:
     def turn_of(self, slot: Slot) -> Turn:
         """What of a slot may be claimed now."""
         if slot[1] == Channel.WEBHOOK:
-            if broken := breakers.of_tenants_hosts(self._open, slot[0]):
+            if broken := breakers.glance(self._session, self._runtime, slot[0]):
                 return self._of_whole_hosts(slot, broken)
             return self._batch(slot, [])
         providers = self._providers(slot[1])

@@ -42,12 +42,13 @@ class Watch:
         self._unheard = dict(probes)
         self._room = room
         self._known = breakers.known(runtime)
+        self._group = claim.tenant_id if claim.channel == Channel.WEBHOOK else ""
         self._began = time.monotonic()
         self._aside: list[Tried] = []
 
     def provider_for(self, claim: Claim) -> Provider | None:
         """Who takes this try: the provider that it asks, or one whose breaker is closed, if there is one."""
-        resting = self._known.open
+        resting = self._open_now
         if asked := self._probes.get(claim.id):
             resting = {name: state for name, state in resting.items() if name != asked}
             for provider in self._runtime.channels.providers(self._channel):
@@ -89,11 +90,11 @@ class Watch:
         alive = breakers.says(result.outcome, own_sender=bool(result.message.sender))
         if alive:
             self._known.alive(name)
-            if name in self._known.open and (claim.id in self._probes or self._room is None):
+            if name in self._open_now and (claim.id in self._probes or self._room is None):
                 self._close(name)
         elif claim.id in self._probes:
             self._asked_in_vain(name, getattr(result.outcome, "code", ""), alive=alive)
-        elif alive is False and name not in self._known.open:
+        elif alive is False and name not in self._open_now:
             most = self._runtime.settings.breaker_failures
             if most and self._known.fault(name) >= most:
                 self._open(name, getattr(result.outcome, "code", ""))
@@ -103,19 +104,23 @@ class Watch:
         for name in self._unheard.values():
             self._asked_in_vain(name, "", alive=None)
 
+    @property
+    def _open_now(self) -> Mapping[str, Open]:
+        return self._known.of(self._group)
+
     def _must_stop(self, provider: Provider, claim: Claim) -> bool:
         if self._runtime.stopping.is_set():
             return True
         if self._room is None:
             return False
-        if label(provider) in self._known.open and claim.id not in self._probes:
+        if label(provider) in self._open_now and claim.id not in self._probes:
             return True
         return time.monotonic() - self._began > LEAST_SECONDS and self._room.is_wanted(self._channel)
 
     def _broken_host(self, claim: Claim, message: OutboundMessage) -> Open | None:
-        if self._channel is not Channel.WEBHOOK or not self._known.open or self._room is None:
+        if self._channel is not Channel.WEBHOOK or not self._open_now or self._room is None:
             return None
-        state = self._known.open.get(breakers.of_host(claim.tenant_id, message.to))
+        state = self._open_now.get(breakers.of_host(claim.tenant_id, message.to))
         return None if state is None or self._probes.get(claim.id) == state.name else state
 
     def _name(self, claim: Claim, provider: Provider, message: OutboundMessage) -> str:
@@ -139,7 +144,7 @@ class Watch:
                 alarms.ring_in(self._runtime, lane, breakers.GLANCE_SECONDS)
 
     def _asked_in_vain(self, name: str, reason: str, *, alive: bool | None) -> None:
-        state = self._known.open.get(name)
+        state = self._open_now.get(name)
         if alive is None or state is None:
             self._note(lambda session: breakers.ask_soon(session, self._runtime, name))
         elif self._note(lambda session: breakers.lengthen(session, self._runtime, state, reason)):
