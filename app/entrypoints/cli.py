@@ -103,7 +103,7 @@ def web() -> None:
 
 
 @main.command()
-@click.option("--alone", is_flag=True, hidden=True, help="Be one worker process instead of watching several.")
+@click.option("--alone", type=int, hidden=True, help="Be one worker process, of the supervisor with this process id.")
 @click.option(
     "--lanes",
     default="",
@@ -111,15 +111,15 @@ def web() -> None:
     help="Threads by lane of each process, instead of WORKER_LANES; a lane left out is not served.",
 )
 @_guarded
-def worker(alone: bool, lanes: str) -> None:
+def worker(alone: int | None, lanes: str) -> None:
     """Start the worker processes and watch over them (production; needs PostgreSQL and Redis).
 
     Lanes are transactional, normal and bulk: `tidings worker --lanes transactional=2,normal=4,bulk=2`.
     """
     chosen = _lanes(lanes)
     settings = _production("worker")
-    if alone:
-        sys.exit(run_alone(make_runtime(replace(settings, worker_lanes=chosen or settings.worker_lanes))))
+    if alone is not None:
+        sys.exit(run_alone(make_runtime(replace(settings, worker_lanes=chosen or settings.worker_lanes)), alone))
     become_supervisor(settings, lanes)
 
 

@@ -107,7 +107,8 @@ def become_supervisor(settings: Settings, lanes: str) -> NoReturn:
 
     `lanes`: threads by lane, as in the setting WORKER_LANES; empty: what the settings say.
     """
-    command = [sys.executable, "-m", "app.entrypoints.cli", "worker", "--alone"]
+    # Said, not asked by the child: its parent may die while it still loads.
+    command = [sys.executable, "-m", "app.entrypoints.cli", "worker", "--alone", str(os.getpid())]
     command += ["--lanes", lanes] if lanes else []
     supervisor = [str(SUPERVISOR), *observed(settings), "--stop-within", str(stop_seconds(settings) + _RECORD_SECONDS)]
     supervisor += [str(settings.worker_processes)]
@@ -122,15 +123,15 @@ def hangs(runtime: Runtime) -> bool:
     return gates.longest_hold() > send.time_limit_seconds(runtime) + _HANGS_SECONDS
 
 
-def run_alone(runtime: Runtime) -> int:
+def run_alone(runtime: Runtime, parent: int) -> int:
     """Be one worker process, until SIGTERM, SIGINT, the death of the parent or a batch that hangs. SIGQUIT ends it now.
 
-    Returns the exit status; what has not ended in time is cut off, and its rows are taken back when their leases end.
+    `parent` is the process id of the supervisor. Returns the exit status; what has not ended in time is cut off,
+    and its rows are taken back when their leases end.
     """
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    parent = os.getppid()
     heart = Heart(Readiness(runtime.db, runtime.bell.broker), SHARED, metrics_sharing.number())
     heart.start()
     worker = InProcessWorker(runtime)

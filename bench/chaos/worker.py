@@ -105,6 +105,7 @@ def take_slot(folder: Path) -> tuple[int, int]:
 
 def main() -> int:
     """Be one worker until told to stop."""
+    parent = os.getppid()
     folder, planted = Path(sys.argv[1]), sys.argv[2]
     slot, _lock = take_slot(folder)
     shorten()
@@ -115,7 +116,7 @@ def main() -> int:
     runtime = wiring.make_runtime(settings, ShiftedClock(Order(folder, f"clock-{slot}", 0)))
     runtime.bell.broker.add_middleware(LosesRings(Order(folder, "lose", False)))
     (folder / STARTED).touch()
-    return run_alone(runtime)
+    return run_alone(runtime, parent)
 
 
 if __name__ == "__main__":
