@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from types import MappingProxyType
@@ -45,6 +46,15 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is no JSON")
 
 
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """SQL that tells of a row `r` whether to insert it, and its parameters."""
+
+    sql: str = "true"
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+ALWAYS = Condition()
 _encoder = json.JSONEncoder(default=_plain, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -87,18 +97,20 @@ def insert(
 
 
 def put(
-    session: Transaction, model: type[TenantOwned], rows: Sequence[Mapping[str, Any]], *, condition: str = "true"
+    session: Transaction, model: type[TenantOwned], rows: Sequence[Mapping[str, Any]], condition: Condition = ALWAYS
 ) -> None:
     """As `insert`, for who need not know which were there already: no round trip of its own where that can be saved.
 
-    `condition`: SQL that tells of a row `r` whether to insert it.
+    `condition`: which of them to insert.
     """
     if not rows:
         return
     postgres, few = is_postgres(session), len(rows) < _FEW
-    statement = _insert_statement(model.__table__, tuple(rows[0]), postgres, few, answering=False, condition=condition)
+    statement = _insert_statement(
+        model.__table__, tuple(rows[0]), postgres, few, answering=False, condition=condition.sql
+    )
     for given in _given(rows, postgres):
-        defer(session, statement, given)
+        defer(session, statement, {**given, **condition.values})
 
 
 def defer(session: Transaction, statement: TextClause, values: Mapping[str, Any]) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from app.clock import Clock
 from app.config import Settings
 from app.core import inbox
-from app.core.erased import unless_erased
 from app.db import Database, tenant
 from providers.catcher import CatcherStore, EmailCatcher, SmsCatcher
 from providers.contract import Channel, OutboundMessage, Provider
@@ -145,7 +144,6 @@ def _inbox_writer(db: Database) -> Callable[[Sequence[OutboundMessage]], None]:
     def write(messages: Sequence[OutboundMessage]) -> None:
         tenant_id = messages[0].metadata["tenantId"]  # a batch holds one tenant
         with db.work(tenant(tenant_id)) as session:
-            items = [inbox.item(message) for message in messages]
-            inbox.add(session, tenant_id, items, condition=unless_erased("id"))
+            inbox.add(session, tenant_id, [inbox.item(message) for message in messages], late=True)
 
     return write

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from app import rows
 from app.clock import Clock
+from app.core.erased import kept_out
 from app.db import Transaction
 from app.ids import is_id
 from app.models import Delivery, InAppNotification
@@ -21,12 +22,13 @@ from providers.contract import OutboundMessage
 TYPES = ("info", "success", "warning", "error")
 
 
-def add(session: Transaction, tenant_id: str, items: Sequence[Mapping[str, Any]], *, condition: str = "true") -> None:
-    """Add notifications; those that are there already stay as they are. `condition`: see `rows.put`.
+def add(session: Transaction, tenant_id: str, items: Sequence[Mapping[str, Any]], *, late: bool = False) -> None:
+    """Add notifications; those that are there already stay as they are. `late`: their person may be gone by now.
 
     Each item: id (its delivery's), user_id, event_id, event_type, type, title, message, action_url, created_at.
     """
-    rows.put(session, InAppNotification, [{"tenant_id": tenant_id, **item} for item in items], condition=condition)
+    condition = kept_out(session, tenant_id, "id", [item["id"] for item in items]) if late else rows.ALWAYS
+    rows.put(session, InAppNotification, [{"tenant_id": tenant_id, **item} for item in items], condition)
 
 
 def item(message: OutboundMessage) -> dict[str, Any]:

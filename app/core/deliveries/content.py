@@ -17,7 +17,7 @@ from sqlalchemy import bindparam, select, text
 from app import rows, tracing
 from app.core import recipients, templates, webhooks
 from app.core.deliveries.claims import Claim
-from app.core.erased import unless_erased
+from app.core.erased import kept_out
 from app.core.recipients import Person
 from app.core.runtime import Runtime
 from app.core.templating import CompiledMessage, HurryError, RenderError, TemplateError
@@ -102,7 +102,7 @@ def prepare(runtime: Runtime, batch: Batch) -> list[Prepared]:
     if fresh:
         now = runtime.clock.now()
         with runtime.db.work(tenant(tenant_id)) as session:
-            keep(session, tenant_id, fresh, now, condition=unless_erased("id"))
+            keep(session, tenant_id, fresh, now, late=True)
     return prepared
 
 
@@ -123,15 +123,17 @@ def compose(runtime: Runtime, batch: Batch, until: float = math.inf) -> tuple[li
     return prepared, fresh
 
 
-def keep(
-    session: Transaction, tenant_id: str, contents: Mapping[str, Parts], now: Any, *, condition: str = "true"
-) -> None:
-    """Fix the contents of deliveries: {delivery id: parts}. Those fixed before stay. `condition`: see `rows.put`."""
+def keep(session: Transaction, tenant_id: str, contents: Mapping[str, Parts], now: Any, *, late: bool = False) -> None:
+    """Fix the contents of some deliveries: {delivery id: parts}. Those fixed before stay.
+
+    `late`: their person may be gone by now.
+    """
     values = [
         {"id": delivery_id, "tenant_id": tenant_id, "parts": parts, "created_at": now}
         for delivery_id, parts in contents.items()
     ]
-    rows.put(session, DeliveryContent, values, condition=condition)
+    condition = kept_out(session, tenant_id, "id", list(contents)) if late else rows.ALWAYS
+    rows.put(session, DeliveryContent, values, condition)
 
 
 def _read(

@@ -18,7 +18,7 @@ from app.core.channels import label
 from app.core.deliveries import breakers, witness
 from app.core.deliveries.claims import FIRST, RETRY, SUSPECT, Claim
 from app.core.deliveries.schedule import delay_after, schedule_for
-from app.core.erased import unless_erased
+from app.core.erased import kept_out
 from app.core.runtime import Runtime
 from app.db import Transaction
 from app.models import WebhookAttempt
@@ -253,7 +253,8 @@ def _plain(value: Any) -> Any:
 
 def _record_webhooks(session: Transaction, runtime: Runtime, tenant_id: str, tried: Iterable[Tried]) -> None:
     done = [t for t in tried if t.claim.channel == Channel.WEBHOOK and t.result is not None]
-    rows.put(session, WebhookAttempt, [_webhook_row(item) for item in done], condition=unless_erased("delivery_id"))
+    late = kept_out(session, tenant_id, "delivery_id", [item.claim.id for item in done])
+    rows.put(session, WebhookAttempt, [_webhook_row(item) for item in done], late)
     for item in done:
         if isinstance(item.result, PermanentError) and item.result.disable_endpoint and item.claim.configuration_id:
             webhooks.disable(session, runtime.clock, tenant_id, item.claim.configuration_id, item.result.code)
