@@ -11,6 +11,7 @@
     posts.py        what is posted, and what must come of it
     clients.py      who posts it, until it is answered
     faults.py       what is broken, when, and for how long
+    pulse.py        how busy the machine is meanwhile
     history.py      what the database says afterwards
     evidence.py     what processes and receivers noted
     expected.py     what must have come of what was posted

@@ -16,6 +16,7 @@ from bench import stats
 from bench.chaos import evidence, expected, faults, history, poison, report, sabotage, story, verdict
 from bench.chaos.clients import Api, Clients
 from bench.chaos.posts import Posts, prepare
+from bench.chaos.pulse import Pulse
 from bench.chaos.world import World
 
 _SETTLED_SECONDS = 2.0
@@ -75,6 +76,8 @@ def run(plan: Plan, seed: int, planted: str = "none", keep: Path | None = None) 
     """One run; prints its table. `keep`: a folder for what all processes noted and logged."""
     with World(planted, keep) as world:
         history.install(world.admin_url)
+        pulse = Pulse(world.admin_url)
+        pulse.start()
         webhooks = f"http://127.0.0.1:{world.receiver_ports['http']}"
         posts = Posts(seed, prepare(Api(world.port).need, webhooks), webhooks)
         clients = Clients(world.port, posts, plan.rate)
@@ -85,12 +88,13 @@ def run(plan: Plan, seed: int, planted: str = "none", keep: Path | None = None) 
         clients.stop(plan.patience)
         _wait_for_quiet(world, breaking, ended + plan.patience)
         print(f"quiet {time.monotonic() - ended:.0f} s after the last fault\n", flush=True)
-        return _judge(world, posts, breaking, keep)
+        pulse.stop()
+        return _judge(world, posts, breaking, pulse, keep)
 
 
-def _judge(world: World, posts: Posts, breaking: faults.Faults, keep: Path | None) -> verdict.Verdict:
+def _judge(world: World, posts: Posts, breaking: faults.Faults, pulse: Pulse, keep: Path | None) -> verdict.Verdict:
     found = history.read(world.admin_url)
-    seen = evidence.collect(world.folder, breaking.done)
+    seen = evidence.collect(world.folder, breaking.done, pulse)
     planning = expected.compare(posts.made, found)
     judged = verdict.judge(planning, found, seen)
     report.show(breaking.done, planning, found, seen, judged)

@@ -7,9 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app.core.deliveries.recorder import FLUSH_SECONDS
 from bench.chaos.control import read_notes
 from bench.chaos.faults import Fault
+from bench.chaos.pulse import Pulse
 from bench.chaos.world import RECEIVERS
+
+UNWRITTEN_SECONDS = FLUSH_SECONDS + 0.2
+_SLOWER_THAN_PULSE = 3  # a batch of results has more to write than a beat, in a process that has more to do
 
 
 @dataclass
@@ -36,30 +41,33 @@ class Acceptance:
 
 @dataclass
 class Evidence:
-    """`deaths`: when a process was killed. `outages`: from when to when PostgreSQL was away."""
+    """`deaths`: when a process was killed. `pulse`: how busy the machine was, and when PostgreSQL was away."""
 
     tries: dict[str, list[Try]] = field(default_factory=lambda: defaultdict(list))
     acceptances: dict[str, list[Acceptance]] = field(default_factory=lambda: defaultdict(list))
     deaths: dict[int, float] = field(default_factory=dict)
-    outages: list[tuple[float, float]] = field(default_factory=list)
+    pulse: Pulse | None = None
 
     def try_of(self, taken: Acceptance) -> Try | None:
         """The try that a receiver accepted: the last that had begun by then."""
         before = [one for one in self.tries.get(taken.id, ()) if one.began_at <= taken.at]
         return max(before, key=lambda one: one.began_at, default=None)
 
+    def writing_takes(self, since: float, until: float) -> float:
+        """How many seconds a flush and a commit may have taken in this time, at most."""
+        measured = self.pulse.longest(since, until) if self.pulse else 0.0
+        return UNWRITTEN_SECONDS + _SLOWER_THAN_PULSE * measured
+
     def until(self, one: Try) -> float | None:
         """When a try was over for its process; None: it still goes on."""
         return one.ended_at if one.ended_at is not None else self.deaths.get(one.pid)
 
 
-def collect(folder: Path, faults: Sequence[Fault]) -> Evidence:
+def collect(folder: Path, faults: Sequence[Fault], pulse: Pulse | None = None) -> Evidence:
     """Read the notes of a run."""
-    found = Evidence()
+    found = Evidence(pulse=pulse)
     for fault in faults:
         found.deaths.update(dict.fromkeys(fault.killed, fault.began_at))
-        if fault.kind.startswith("PostgreSQL"):
-            found.outages.append((fault.began_at, fault.ended_at))
     _read_tries(found, read_notes(folder / "tries"))
     for receiver in RECEIVERS:
         for note in read_notes(folder / f"ledger-{receiver}"):

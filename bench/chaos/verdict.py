@@ -6,9 +6,9 @@ lost        a delivery that says sent or delivered and that no receiver took (in
             arrive and did not
 doubled     an acceptance more than one for a delivery
 explained   a doubled one whose worker was killed after the receiver had accepted and before the result was committed:
-            the try is the killed process's, its attempt was never completed by it, it was accepted no longer before
-            the kill than a flush and a commit take (UNWRITTEN_SECONDS; longer only while PostgreSQL was away), and the
-            later try has the same id
+            the try is the killed process's, its attempt was never completed by it, and it was accepted no longer before
+            the kill than a flush and a commit took just then (`pulse.py` measures it). Or one whose sender had to give
+            up at its timeout before it came to read the answer, on a machine as busy as that
 two at once tries of one delivery that overlap in time, unless a whole lease had passed since the first was claimed
 """
 
@@ -21,14 +21,12 @@ from itertools import pairwise
 from typing import Any
 
 from app.core.deliveries.outcome import BORN, MOVES
-from app.core.deliveries.recorder import FLUSH_ROWS, FLUSH_SECONDS
+from app.core.deliveries.recorder import FLUSH_ROWS
 from bench.chaos.evidence import Acceptance, Evidence, Try
 from bench.chaos.expected import ARRIVED, Planning, wrong_end
 from bench.chaos.history import Change, Found
 from bench.chaos.worker import LEASE_SECONDS
 
-UNWRITTEN_SECONDS = FLUSH_SECONDS + 0.45  # a flush, and a commit on a machine whose cores are all busy
-_AFTER_OUTAGE_SECONDS = 3.0  # the recorder's longest pause, and a connection
 FINAL = frozenset(MOVES) - {"pending", "sending"}
 
 
@@ -108,17 +106,19 @@ def _explained(taken: Acceptance, found: Found, evidence: Evidence) -> str | Non
     if tried is None:
         return None
     attempt = found.attempts[tried.id].get(tried.attempt)
+    if attempt is None:
+        return None
+    if attempt.code == "timeout" and tried.ended_at is not None:
+        late = tried.ended_at - taken.at
+        if late <= evidence.writing_takes(tried.began_at, tried.ended_at):
+            return f"the sender's time was over {late * 1000:.0f} ms after, attempt {tried.attempt} timed out"
     died_at = evidence.deaths.get(tried.pid)
-    if attempt is None or attempt.outcome not in ("lost", None) or died_at is None:
+    if attempt.outcome not in ("lost", None) or died_at is None:
         return None
     age = died_at - taken.at
-    if age > UNWRITTEN_SECONDS and not _postgres_was_away(evidence, taken.at, died_at):
+    if age > evidence.writing_takes(taken.at, died_at):
         return None
     return f"process {tried.pid} was killed {age * 1000:.0f} ms after, attempt {tried.attempt} open"
-
-
-def _postgres_was_away(evidence: Evidence, since: float, until: float) -> bool:
-    return any(began <= until and since <= ended + _AFTER_OUTAGE_SECONDS for began, ended in evidence.outages)
 
 
 def _batches_under_way(pid: int, receiver: str, found: Found, evidence: Evidence) -> int:

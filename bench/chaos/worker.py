@@ -31,7 +31,7 @@ from providers.contract import Channel, Provider
 BATCH_SECONDS = 2.5
 TIMEOUT_SECONDS = 2.0  # of every provider
 LEASE_SECONDS = 2 * (BATCH_SECONDS + TIMEOUT_SECONDS)  # as `send.lease_seconds` has it
-RETRIES = (0.5, 1.0, 1.0, 2.0, 2.0) + 40 * (3.0,)  # long enough that no outage of a test exhausts it
+RETRIES = (0.5, 1.0, 1.0, 2.0, 2.0) + 400 * (3.0,)  # long enough that no outage of a test exhausts it
 LATE_SECONDS = 2 * LEASE_SECONDS  # by then another try has succeeded
 SLOTS = 8
 STARTED = "worker-started"  # a file that is there when a worker has come as far as to work
