@@ -49,17 +49,18 @@ def main() -> None:
             Sink("smtp") as mail,
             Service(shape, email_port=mail.port, settings=_QUICK) as service,
         ):
-            idle = _idle(service, numbers.idle_s)
             for channel in channels:
                 sink = mail if channel == "email" else receiver
-                measure(service, channel, sink, idle, numbers)
+                measure(service, channel, sink, numbers)
 
 
-def measure(service: Service, channel: str, sink: Sink, idle: Usage, numbers: Numbers) -> None:
+def measure(service: Service, channel: str, sink: Sink, numbers: Numbers) -> None:
     """One channel: rounds without and with failures in turn, and a line for their medians."""
     fan_out = _prepare(service, channel, sink, numbers.size)
     fan_out()
     service.wait_until_done()
+    time.sleep(numbers.idle_s)  # what the start and the first round have left to do
+    idle = _idle(service, numbers.idle_s)
     well: list[Usage] = []
     failing: list[Usage] = []
     for _ in range(numbers.rounds):
@@ -98,7 +99,6 @@ def _spend(service: Service, fan_out: Callable[[], object], idle: Usage, events:
 
 def _idle(service: Service, seconds: float) -> Usage:
     """CPU a second while nothing happens."""
-    service.wait_until_done()
     before = service.usage()
     time.sleep(seconds)
     return Usage({kind: spent / seconds for kind, spent in (service.usage() - before).seconds.items()})
