@@ -150,12 +150,14 @@ def _go_on_erasing(runtime: Runtime) -> None:
     """What no request had the time for, or what had to wait for something on the wire."""
     with runtime.db.transaction(system(Purpose.SWEEP), read_only=True) as session:
         waiting = erasures.unfinished(session)
-    end = time.monotonic() + _HOUSE_SECONDS
+    end, failed = time.monotonic() + _HOUSE_SECONDS, {}
     for tenant_id, erasure_id in waiting:
         try:
             erasures.proceed(runtime, tenant_id, erasure_id, end)
-        except Exception:  # one that fails keeps back no other
-            log.exception("sweep_failed", kind="erasures", erasure=erasure_id)
+        except Exception as error:  # one that fails keeps back no other
+            failed[erasure_id] = error
+    if failed:  # told once they are all through: a traceback takes longer to write than many of them take
+        log.error("sweep_failed", kind="erasures", erasures=list(failed), exc_info=next(iter(failed.values())))
 
 
 def _only_one(session: Session, kind: str) -> bool:
