@@ -47,7 +47,7 @@ SLOW_TO_HEAL = (
 SHORT = Plan(seconds=70.0, every=1.6, patience=150.0, first=SLOW_TO_HEAL, once=True)
 # A planted fault needs only what brings it to light.
 SABOTAGED = {
-    "claim": Plan(seconds=8.0, every=1.0, patience=15.0, kinds=("rings doubled, spurious",)),
+    "claim": Plan(seconds=8.0, rate=20.0, every=1.0, patience=15.0, kinds=("rings doubled, spurious", "receiver slow")),
     "sweep": Plan(seconds=8.0, every=1.0, patience=15.0, kinds=("receiver hung", "worker killed")),
     "fencing": Plan(seconds=6.0, every=2.0, patience=90.0, kinds=("row that fails late",)),
 }
