@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app import rows
 from app.core import backlog, dedupes, erasures, pipeline, retention
-from app.core.deliveries import breakers, claims, event_claims, rates, send, turns
+from app.core.deliveries import breakers, claims, event_claims, lapsed, rates, send, turns
 from app.core.outbox import Job, Lane
 from app.core.runtime import Runtime
 from app.db import Purpose, system
@@ -27,7 +27,8 @@ _OWN_SECONDS = 10.0  # of work that the sweeper does itself in one round
 _LOCK_SPACE = 0x7469_6469  # "tidi", so that our advisory locks meet no one else's
 _PRUNED = 5_000  # idempotency keys removed in one round
 _HOUSE_SECONDS = 0.5  # of keeping house in one round, in batches
-_KINDS = ("leases", "rings", "prune", "backlog", "retention", "erasures", "event_leases")  # their order is their locks'
+# Their order is their locks'.
+_KINDS = ("leases", "rings", "prune", "backlog", "retention", "erasures", "event_leases", "lapsed")
 
 # The first loss makes a delivery a suspect, which is tried on its own. The second may be a coincidence: somebody killed
 # the worker while it tried an innocent one. The third is its end.
@@ -120,7 +121,7 @@ def _sweep_kind(runtime: Runtime, kind: str) -> None:
     if kind == "erasures":
         _go_on_erasing(runtime)
         return
-    if kind == "retention":
+    if kind in ("retention", "lapsed"):
         _keep_house(runtime, kind)
         return
     with runtime.db.transaction(system(Purpose.SWEEP)) as session:
@@ -138,11 +139,15 @@ def _sweep_kind(runtime: Runtime, kind: str) -> None:
 
 
 def _keep_house(runtime: Runtime, kind: str) -> None:
-    """Remove what is too old, in short transactions; what is left is for the next round."""
+    """Remove or end what is too old, in short transactions; what is left is for the next round."""
     end = time.monotonic() + _HOUSE_SECONDS
     while time.monotonic() < end:
         with runtime.db.transaction(system(Purpose.SWEEP)) as session:
-            if not _only_one(session, kind) or not retention.prune(session, runtime.settings, runtime.clock.now()):
+            if not _only_one(session, kind):
+                return
+            if kind == "lapsed" and not lapsed.end_some(session, runtime):
+                return
+            if kind == "retention" and not retention.prune(session, runtime.settings, runtime.clock.now()):
                 return
 
 

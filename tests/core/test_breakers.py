@@ -14,7 +14,7 @@ from sqlalchemy import select, text, update
 from app import make_runtime, rows
 from app.config import Settings
 from app.core import pipeline, sweeps, trials
-from app.core.deliveries import breakers, send
+from app.core.deliveries import breakers, lapsed, send
 from app.core.deliveries.plan import new_row
 from app.core.outbox import Lane
 from app.core.pipeline import EventInput
@@ -225,6 +225,38 @@ def test_a_probe_that_is_never_sent_lets_the_next_one_ask(runtime: Runtime, tena
     assert not states(house)
     (row,) = rows_of(house, tenant_id, Delivery, id=late)
     assert (row.status, row.reason) == ("skipped", "expired")
+
+
+def test_what_waits_for_providers_that_are_down_comes_to_its_end(runtime: Runtime, tenant_id: str) -> None:
+    # given a provider that is down, and what waits for it
+    house = with_providers(runtime, Scripted(Channel.SMS, refuse))
+    expired, old, young = texts(house, tenant_id, 3)
+    bell = post_direct(runtime, tenant_id, Channel.IN_APP, "ada", title="Hello", text="Hello")
+
+    def write(model: Any, where: Any, **values: Any) -> None:
+        with house.db.transaction(system(Purpose.MIGRATE)) as session:
+            session.execute(update(model).where(where).values(**values))
+
+    past = house.clock.now() - timedelta(days=2)
+    write(Delivery, Delivery.id.in_((expired, bell)), expires_at=past)
+    write(Delivery, Delivery.id == old, updated_at=past)
+
+    def ends() -> list[tuple[str, str | None]]:
+        sweeps._sweep_kind(house, "lapsed")
+        made = {row.id: (row.status, row.reason) for row in rows_of(house, tenant_id, Delivery)}
+        assert made[bell] == ("pending", None)
+        return [made[one] for one in (expired, old, young)]
+
+    # while it answers nothing is ended beside the claims
+    assert ends() == [("pending", None)] * 3
+    # when its breaker has opened just now, then what is expired is skipped
+    with house.db.transaction(system(Purpose.SWEEP)) as session:
+        breakers.open_one(session, house, "sms:scripted", "timeout")
+    assert ends() == [("skipped", "expired"), ("pending", None), ("pending", None)]
+    # and when it has been down for longer than a schedule lasts, what waited as long is given up
+    write(Breaker, Breaker.name == "sms:scripted", opened_at=past)
+    lapsed._not_before.clear()
+    assert ends() == [("skipped", "expired"), ("failed", "circuit_open"), ("pending", None)]
 
 
 def test_what_nobody_has_asked_for_a_day_is_forgotten(runtime: Runtime, tenant_id: str) -> None:

@@ -221,7 +221,7 @@ def test_a_busy_tenant_does_not_starve_its_retries(
     record(runtime, tenant_id, Tried(claim(runtime, tenant_id, late), "in_app", RetryableError("timeout")))
     make_due(runtime)
     # when as many batches are sent as a retry may wait for
-    for _ in range(turns.RETRIES_EVERY + 1):
+    for _ in range(2 * turns.RETRIES_EVERY + 1):
         in_app(runtime, tenant_id, "busy")
         send.deliver(runtime, Lane.TRANSACTIONAL)
     # then it was among them
