@@ -65,7 +65,7 @@ def worker(web: Service) -> Iterator[Service]:
 
 def test_the_pages_way_to_production_leads_there(web: Service, worker: Service) -> None:
     early = web.run("web")
-    assert (early.returncode, "run `tidings migrate` first" in early.stderr) == (1, True)
+    assert (early.returncode, "Run `tidings migrate` first" in early.stderr) == (1, True)
 
     migrated = web.run("migrate")
     assert migrated.returncode == 0, migrated.stderr
