@@ -14,15 +14,18 @@ from psycopg.rows import namedtuple_row
 
 _INSTALL = """
 CREATE TABLE chaos_history (
-  seq bigserial PRIMARY KEY, id uuid, was text, status text, attempt integer, at double precision);
+  seq bigserial PRIMARY KEY, id uuid, was text, status text, attempt integer, at double precision,
+  lease_until double precision);
 CREATE FUNCTION chaos_note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
 BEGIN
   IF TG_OP = 'INSERT' THEN
-    INSERT INTO chaos_history (id, was, status, attempt, at)
-    VALUES (NEW.id, NULL, NEW.status, NEW.attempt, extract(epoch FROM clock_timestamp()));
+    INSERT INTO chaos_history (id, was, status, attempt, at, lease_until)
+    VALUES (NEW.id, NULL, NEW.status, NEW.attempt, extract(epoch FROM clock_timestamp()),
+      extract(epoch FROM NEW.lease_until));
   ELSIF NEW.status IS DISTINCT FROM OLD.status OR NEW.attempt <> OLD.attempt THEN
-    INSERT INTO chaos_history (id, was, status, attempt, at)
-    VALUES (NEW.id, OLD.status, NEW.status, NEW.attempt, extract(epoch FROM clock_timestamp()));
+    INSERT INTO chaos_history (id, was, status, attempt, at, lease_until)
+    VALUES (NEW.id, OLD.status, NEW.status, NEW.attempt, extract(epoch FROM clock_timestamp()),
+      extract(epoch FROM NEW.lease_until));
   END IF;
   RETURN NULL;
 END $$;
@@ -42,6 +45,7 @@ class Change:
     status: str
     attempt: int
     at: float
+    lease_until: float | None
 
 
 @dataclass
@@ -83,8 +87,8 @@ def read(admin_url: str) -> Found:
                 found.doubled_attempts.append((row.delivery_id, row.number))
             found.attempts[row.delivery_id][row.number] = row
         found.items = {row.id for row in _rows(connection, "id::text", "notifications")}
-        for row in _rows(connection, "id::text, was, status, attempt, at", "chaos_history ORDER BY seq"):
-            found.changes[row.id].append(Change(row.was, row.status, row.attempt, row.at))
+        for row in _rows(connection, "id::text, was, status, attempt, at, lease_until", "chaos_history ORDER BY seq"):
+            found.changes[row.id].append(Change(row.was, row.status, row.attempt, row.at, row.lease_until))
     return found
 
 

@@ -9,7 +9,7 @@ explained   a doubled one whose worker was killed after the receiver had accepte
             the try is the killed process's, its attempt was never completed by it, and it was accepted no longer before
             the kill than a flush and a commit took just then (`pulse.py` measures it). Or one whose sender had to give
             up at its timeout before it came to read the answer, on a machine as busy as that
-two at once tries of one delivery that overlap in time, unless a whole lease had passed since the first was claimed
+two at once tries of one delivery that overlap in time, unless the first one's lease had ended before the second's claim
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from app.core.deliveries.recorder import FLUSH_ROWS
 from bench.chaos.evidence import Acceptance, Evidence, Try
 from bench.chaos.expected import ARRIVED, Planning, wrong_end
 from bench.chaos.history import Change, Found
-from bench.chaos.worker import LEASE_SECONDS
 
 FINAL = frozenset(MOVES) - {"pending", "sending"}
 
@@ -162,9 +161,9 @@ def _until(one: Try, found: Found, evidence: Evidence) -> float | None:
 
 
 def _lease_was_over(found: Found, first: Try, second: Try) -> bool:
-    claimed = [change.at for change in _claims(found.changes[first.id], first.attempt)]
-    again = [change.at for change in _claims(found.changes[second.id], second.attempt)]
-    return bool(claimed and again) and again[0] - claimed[0] >= LEASE_SECONDS
+    claimed, again = (_claims(found.changes[one.id], one.attempt) for one in (first, second))
+    until = claimed[0].lease_until if claimed else None
+    return until is not None and bool(again) and again[0].at >= until
 
 
 def _unrecorded(found: Found, evidence: Evidence) -> Iterator[str]:
