@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 LINES = {
     "accept": ["bare row", "one by one", "batches of 3"],
-    "fanout": ["in_app", "email", "webhook-1", "webhook", "idle, ms of CPU a second"],
+    "fanout": ["in_app", "email", "webhook-1", "singles", "webhook", "idle, ms of CPU a second"],
     "memory": ["after start", "after 24 deliveries"],
     "latency": ["webhook", "email"],
     "topics": ["planning", "in_app", "email"],

@@ -67,10 +67,13 @@ def page(browser: Browser) -> Iterator[Page]:
 
 def _open(page: Page, url: str) -> None:
     """Go there, although the attack before may still be navigating."""
-    try:
-        page.goto(url, wait_until="commit")
-    except Error:
-        page.goto(url, wait_until="commit")
+    for _ in range(10):
+        try:
+            page.goto(url, wait_until="commit")
+        except Error:
+            continue
+        return
+    page.goto(url, wait_until="commit")
 
 
 def test_each_attack_reaches_the_enemy_from_an_unguarded_page(page: Page) -> None:
