@@ -6,7 +6,8 @@ not to the others (see `backlog.Pressure`). What waits for a later try is not co
 that is down or has given all that its rate allows: one receiver must not close the service to everybody.
 
 The sweep measures (see `backlog`); here its figure is read about once a second. Without a fresh figure all are let
-in. That reading is also the probe of the database: while it fails, lasts, or finds no connection, nobody is let in.
+in. That reading is also the probe of the database: while it fails, lasts, or finds no connection, nobody is let in,
+and it is made more often, so that the door opens as soon as the database is back.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ log = structlog.get_logger()
 
 EVERY_SECONDS = 1.0
 SLOW_SECONDS = 2.0  # for one row by its key
+_AGAIN_SECONDS = 0.1  # after a reading that failed
 _STALE_SECONDS = 60.0  # a figure older than this, and than this many times what it took, says nothing any more
 _RETRY_SECONDS = {Lane.TRANSACTIONAL: 5, Lane.NORMAL: 15, Lane.BULK: 60}
 _DATABASE_SECONDS = 5
@@ -81,7 +83,8 @@ class Admission:
         """Whether it is for this thread to read the figure now."""
         now = time.monotonic()
         with self._lock:
-            if self._reading_since is not None or now - self._read_at < self._every:
+            every = self._every if self._well else min(self._every, _AGAIN_SECONDS)
+            if self._reading_since is not None or now - self._read_at < every:
                 return False
             self._reading_since = now
             return True

@@ -208,6 +208,25 @@ def test_while_the_database_cannot_be_read_nobody_is_let_in(runtime: Runtime, te
     admission.judge(LANES, tenant_id)
 
 
+def test_the_door_opens_soon_after_the_database_is_back(runtime: Runtime, tenant_id: str, owner: Any) -> None:
+    # given a reading that is good for an hour when it goes well
+    admission = Admission(runtime, every_seconds=3600)
+    owner("ALTER TABLE service_state RENAME TO away")
+    with pytest.raises(OverloadedError):
+        admission.judge(LANES, tenant_id)
+    # when the database is back, then nobody is refused for the rest of the hour
+    owner("ALTER TABLE away RENAME TO service_state")
+
+    def is_let_in() -> bool:
+        try:
+            admission.judge(LANES, tenant_id)
+        except OverloadedError:
+            return False
+        return True
+
+    wait_until(is_let_in)
+
+
 def test_while_every_connection_is_in_use_nobody_is_let_in_and_nobody_waits(runtime: Runtime, tenant_id: str) -> None:
     admission = Admission(runtime, every_seconds=0)
     taken = []
