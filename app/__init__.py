@@ -22,15 +22,16 @@ Doors call core, core calls models and the channels; nobody imports a door.
 
 from __future__ import annotations
 
-from flask import Flask
+from typing import TYPE_CHECKING
 
-from app import wiring
 from app.clock import Clock
 from app.config import Settings
 from app.core.runtime import Runtime
-from app.entrypoints import api, callbacks, health, web
 from app.logs import configure_logs
-from app.wiring import make_runtime
+from app.wiring import load_settings, make_runtime
+
+if TYPE_CHECKING:
+    from flask import Flask
 
 __all__ = ["create_app", "make_runtime"]
 
@@ -42,8 +43,13 @@ def create_app(
 
     `app.extensions["tidings"]` is the Runtime. Workers and sweeps are started elsewhere (`running`).
     """
+    # Here, not above: a worker imports this package too, and should not hold what only the web's processes need.
+    from flask import Flask
+
+    from app.entrypoints import api, callbacks, health, web
+
     if runtime is None:
-        settings = settings or wiring.load_settings()
+        settings = settings or load_settings()
         configure_logs(settings)
         runtime = make_runtime(settings, clock)
     app = Flask("tidings", static_folder=None)

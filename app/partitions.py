@@ -18,8 +18,9 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from app.db import Database, Purpose, apply_scope, system
+from app.db import Database, apply_scope
 from app.ids import first_id_of, time_of
+from app.tenancy import Purpose, system
 
 # In this order they are dropped: what refers to others first.
 PARTITIONED = ("webhook_delivery_logs", "delivery_attempts", "notification_logs", "event_logs")

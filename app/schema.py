@@ -12,9 +12,10 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import make_url
 
 from app import partitions
-from app.db import Database, Purpose, apply_scope, system
+from app.db import Database, apply_scope
 from app.partitions import Step
 from app.standing import MIGRATIONS
+from app.tenancy import Purpose, system
 
 
 def upgrade(owner_url: str, app_url: str = "", *, now: datetime | None = None, revision: str = "head") -> None:

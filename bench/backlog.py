@@ -18,7 +18,8 @@ from app.core.deliveries import claims, turns
 from app.core.deliveries.gates import Room
 from app.core.outbox import Lane
 from app.core.runtime import Runtime
-from app.db import Purpose, narrow, system, tenant
+from app.db import narrow
+from app.tenancy import Purpose, system, tenant
 from bench import backlogs, cpu, stats
 from bench.service import Service
 

@@ -17,8 +17,9 @@ from sqlalchemy import select
 
 from app.clock import Clock
 from app.core import keys
-from app.db import Database, Purpose, system
+from app.db import Database
 from app.models import Tenant
+from app.tenancy import Purpose, system
 from bench import api, backlogs, stats
 from bench.api import Api
 from bench.service import Service

@@ -24,8 +24,8 @@ from app import create_app, make_runtime, schema
 from app.config import Settings
 from app.core import keys
 from app.core.runtime import Runtime
-from app.db import Purpose, system
 from app.running.worker import InProcessWorker
+from app.tenancy import Purpose, system
 from tests.servers.postgres import PostgresServer, start_postgres
 from tests.servers.redis import RedisServer, start_redis
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from app import rows
 from app.core.runtime import Runtime
-from app.db import tenant
 from app.ids import derived_id, first_id_of
 from app.models import Attempt, Delivery, DeliveryContent, Event, InAppNotification, WebhookAttempt
+from app.tenancy import tenant
 
 _numbers = itertools.count()
 

@@ -15,10 +15,11 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from app import schema
 from app.core import inbox
 from app.core.runtime import Runtime
-from app.db import Database, Purpose, UnscopedStatementError, apply_scope, names_its_tenant, person, system, tenant
+from app.db import Database, apply_scope
 from app.ids import new_id
 from app.models import Base, InAppNotification, Tenant
 from app.standing import MIGRATIONS, revisions, standing
+from app.tenancy import Purpose, UnscopedStatementError, names_its_tenant, person, system, tenant
 from tests.servers.postgres import PostgresServer
 
 TENANT_TABLES = sorted(

@@ -24,8 +24,8 @@ import pytest
 from sqlalchemy import text
 
 from app.core.runtime import Runtime
-from app.db import Purpose, system
 from app.models import Delivery, Event, IdempotencyKey
+from app.tenancy import Purpose, system
 from tests.conftest import KEY
 from tests.core.helpers import rows_of
 from tests.processes import Processes, children, processes

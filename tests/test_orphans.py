@@ -27,7 +27,7 @@ def test_a_worker_whose_supervisor_died_while_it_was_loading_ends(
     settings = {
         name.upper(): str(shape_settings[name]) for name in ("database_url", "redis_url", "secret_key", "data_dir")
     }
-    command = [sys.executable, "-m", "app.entrypoints.cli", "worker", "--alone", str(gone.pid)]
+    command = [sys.executable, "-m", "app.running.worker_process", str(gone.pid)]
     with (tmp_path / "log").open("w") as log:
         worker = subprocess.Popen(command, env={**os.environ, **settings}, stdout=log, stderr=log)
         try:

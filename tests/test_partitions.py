@@ -15,10 +15,10 @@ from sqlalchemy import text
 
 from app import partitions, schema
 from app.core.runtime import Runtime
-from app.db import Purpose, system
 from app.ids import first_id_of
 from app.models import Attempt, Delivery, Event, WebhookAttempt
 from app.partitions import PARTITIONED, Step
+from app.tenancy import Purpose, system
 from providers.contract import Channel
 from tests.core.helpers import drain, post_direct, rows_of
 from tests.history import write_day

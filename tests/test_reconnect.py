@@ -22,8 +22,8 @@ from app import make_runtime, schema
 from app.config import Settings
 from app.core import keys
 from app.core.runtime import Runtime
-from app.db import Purpose, system
 from app.models import Delivery, Event
+from app.tenancy import Purpose, system
 from tests.conftest import KEY, wait_until
 from tests.core.helpers import add_endpoint, rows_of
 from tests.processes import Processes, processes

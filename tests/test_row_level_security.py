@@ -20,9 +20,9 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.engine import make_url
 
 from app.core.runtime import Runtime
-from app.db import Purpose, UnscopedStatementError, person, system, tenant
 from app.ids import first_id_of, new_id
 from app.models import Base
+from app.tenancy import Purpose, UnscopedStatementError, person, system, tenant
 from tests.servers.postgres import OWNER, PostgresServer
 
 PERSONAL = {"recipients", "user_notification_preferences", "notifications", "notification_logs"}

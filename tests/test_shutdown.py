@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 
 from app.config import Settings
-from app.core import pipeline
-from app.core.pipeline import DirectSend, EventInput
+from app.core import direct
+from app.core.direct import DirectSend
+from app.core.pipeline import EventInput
 from app.core.runtime import Runtime
-from app.db import tenant
 from app.models import Attempt, Delivery, Event
+from app.tenancy import tenant
 from providers.contract import Channel
 from tests.conftest import KEY, wait_until
 from tests.core.helpers import accept, add_endpoint, keep_only, rows_of
@@ -102,7 +103,7 @@ def send_mails(runtime: Runtime, tenant_id: str, count: int) -> None:
     with runtime.db.transaction(tenant(tenant_id)) as session:
         to = tuple(f"user{number}@example.com" for number in range(count))
         content = {"subject": "Hello", "text": "Words"}
-        pipeline.send_direct(session, runtime, tenant_id, DirectSend(Channel.EMAIL, to, content))
+        direct.send_direct(session, runtime, tenant_id, DirectSend(Channel.EMAIL, to, content))
 
 
 @pytest.mark.parametrize("patience_ms", [20_000])

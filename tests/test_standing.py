@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from app import schema
-from app.db import Database, Purpose, apply_scope, system
+from app.db import Database, apply_scope
 from app.standing import complaint, revisions, standing
+from app.tenancy import Purpose, system
 from tests.docs.service import Service
 from tests.servers.postgres import PostgresServer
 

@@ -17,8 +17,9 @@ from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from app import wire
 from app.core import inbox, topics
 from app.core.runtime import Runtime
-from app.db import Database, Purpose, system, tenant
+from app.db import Database
 from app.models import InAppNotification, Topic
+from app.tenancy import Purpose, system, tenant
 from tests.core.helpers import rows_of
 from tests.servers.postgres import PostgresServer
 from tests.servers.relay import Relay

@@ -12,9 +12,10 @@ from app import rows
 from app.core import inbox
 from app.core.outbox import Job, Lane, ring_after_commit
 from app.core.runtime import Runtime
-from app.db import Database, Purpose, UnscopedStatementError, narrow, person, system, tenant
+from app.db import Database, narrow
 from app.ids import new_id
 from app.models import InAppNotification, Tenant
+from app.tenancy import Purpose, UnscopedStatementError, person, system, tenant
 from app.work import Rows
 from tests.servers.process import free_port
 

@@ -23,9 +23,9 @@ from app.core import backlog
 from app.core.backlog import Backlog
 from app.core.outbox import Lane
 from app.core.runtime import Runtime
-from app.db import Purpose, system
 from app.errors import RequestError
 from app.metrics import ADMISSION_REFUSED
+from app.tenancy import Purpose, system
 
 log = structlog.get_logger()
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from app.clock import Clock
 from app.config import Settings
 from app.core import inbox
-from app.db import Database, tenant
+from app.db import Database
+from app.tenancy import tenant
 from providers.catcher import CatcherStore, EmailCatcher, SmsCatcher
 from providers.contract import Channel, OutboundMessage, Provider
 from providers.email.smtp import Smtp

@@ -13,7 +13,6 @@ from app import rows
 from app.core.deliveries import records
 from app.core.erasures.redaction import holds
 from app.core.runtime import Runtime
-from app.db import tenant
 from app.models import (
     Attempt,
     Base,
@@ -26,6 +25,7 @@ from app.models import (
     TopicRecipient,
     WebhookAttempt,
 )
+from app.tenancy import tenant
 
 PAGE = 100  # rows of one transaction
 WINDOW = 2_000  # events looked at in one transaction

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app import rows
 from app.core import recipients
-from app.core.deliveries import plan
+from app.core.deliveries import drafts, plan
 from app.core.outbox import Lane
 from app.core.runtime import Runtime
 from app.ids import new_id
@@ -30,7 +30,7 @@ def write(
     made = []
     for channel in dict.fromkeys(channels):
         address = None if channel is Channel.WEBHOOK else plan.address_of(channel, user_id, person)
-        row = plan.new_row(new_id(), tenant_id, channel, runtime.clock.now(), Lane.TRANSACTIONAL.value, test=test)
+        row = drafts.new_row(new_id(), tenant_id, channel, runtime.clock.now(), Lane.TRANSACTIONAL.value, test=test)
         row |= {"user_id": user_id, "address": address or "", "event_type": EVENT_TYPE, "template": EVENT_TYPE}
         row["trigger"] = "test"
         made.append(_judged(row, runtime, channel))
@@ -40,7 +40,7 @@ def write(
 
 def _judged(row: dict[str, Any], runtime: Runtime, channel: Channel) -> dict[str, Any]:
     if row["test"]:
-        return plan.skipped(row, "test_key")
+        return drafts.skipped(row, "test_key")
     if not row["address"]:
-        return plan.skipped(row, "no_address")
-    return row if runtime.channels.providers(channel) else plan.skipped(row, "no_provider")
+        return drafts.skipped(row, "no_address")
+    return row if runtime.channels.providers(channel) else drafts.skipped(row, "no_provider")

@@ -14,10 +14,10 @@ from app.core import backlog, dedupes, erasures, pipeline, retention
 from app.core.deliveries import breakers, claims, event_claims, lapsed, rates, send, turns
 from app.core.outbox import Job, Lane
 from app.core.runtime import Runtime
-from app.db import Purpose, system
 from app.metrics import DELIVERIES, LAST_SWEEP, LEASES_EXPIRED, WAKEUPS_LOST
 from app.models import IdempotencyKey
 from app.models.base import utc_text
+from app.tenancy import Purpose, system
 from providers.contract import Channel
 
 log = structlog.get_logger()

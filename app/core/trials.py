@@ -9,14 +9,14 @@ from sqlalchemy import select
 from app import rows
 from app.core import webhooks
 from app.core.deliveries import claims, content, send
-from app.core.deliveries.plan import new_row
+from app.core.deliveries.drafts import new_row
 from app.core.outbox import Lane
 from app.core.runtime import Runtime
-from app.db import tenant
 from app.errors import ConflictError
 from app.ids import new_id
 from app.models import Delivery, WebhookAttempt
 from app.models.base import utc_text
+from app.tenancy import tenant
 from providers.contract import Channel
 
 

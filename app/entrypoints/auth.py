@@ -22,9 +22,10 @@ from sqlalchemy.exc import DBAPIError
 from app.clock import Clock
 from app.core import keys
 from app.crypto import Vault, digest_of
-from app.db import Database, Purpose, Scope, person, system, tenant
+from app.db import Database
 from app.errors import ForbiddenError, UnauthorizedError
 from app.models import ApiKey
+from app.tenancy import Purpose, Scope, person, system, tenant
 
 _REMEMBERED_SECONDS = 5.0
 _MOST_REMEMBERED = 10_000

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,24 +12,24 @@ from typing import Any, NoReturn
 import click
 from alembic.util import CommandError
 from sqlalchemy import select
-from sqlalchemy.exc import DBAPIError
 
-from app import make_runtime, schema
+from app import schema
 from app.clock import Clock
 from app.config import LANES, Settings, SettingsError
 from app.config_values import lanes as parse_lanes
 from app.core import keys, retention
-from app.crypto import Vault, VaultError
-from app.db import Database, Purpose, system, tenant
+from app.crypto import Vault
+from app.db import Database
 from app.entrypoints import commands
-from app.errors import InvalidError, RequestError
 from app.logs import configure_logs
 from app.models import SigningKey, Tenant
 from app.running import embedded
 from app.running.backup import back_up
 from app.running.server import become_server, check_port
-from app.running.worker import become_supervisor, run_alone
+from app.running.start import FAULTS, check_production, check_schema, in_words
+from app.running.worker import become_supervisor
 from app.standing import complaint, standing
+from app.tenancy import Purpose, system, tenant
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -57,18 +56,10 @@ def _guarded(command: Callable[..., Any]) -> Callable[..., Any]:
     def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
-        except SettingsError as error:
-            _fail("\n".join(error.complaints))
-        except InvalidError as error:
-            _fail("\n".join(f"{field}: {message}" for field, message in error.fields.items()))
-        except RequestError as error:
-            _fail(error.detail)
-        except DBAPIError as error:
-            _fail(f"The database cannot be used: {str(error.orig).splitlines()[0]}")
+        except FAULTS as error:
+            _fail(in_words(error))
         except CommandError as error:
             _fail(f"The database cannot be migrated: {error}")
-        except VaultError:
-            _fail("SECRET_KEY: is not the one with which this database's secrets were sealed.")
 
     return guarded
 
@@ -103,7 +94,6 @@ def web() -> None:
 
 
 @main.command()
-@click.option("--alone", type=int, hidden=True, help="Be one worker process, of the supervisor with this process id.")
 @click.option(
     "--lanes",
     default="",
@@ -111,16 +101,13 @@ def web() -> None:
     help="Threads by lane of each process, instead of WORKER_LANES; a lane left out is not served.",
 )
 @_guarded
-def worker(alone: int | None, lanes: str) -> None:
+def worker(lanes: str) -> None:
     """Start the worker processes and watch over them (production; needs PostgreSQL and Redis).
 
     Lanes are transactional, normal and bulk: `tidings worker --lanes transactional=2,normal=4,bulk=2`.
     """
-    chosen = _lanes(lanes)
-    settings = _production("worker")
-    if alone is not None:
-        sys.exit(run_alone(make_runtime(replace(settings, worker_lanes=chosen or settings.worker_lanes)), alone))
-    become_supervisor(settings, lanes)
+    _check_lanes(lanes)
+    become_supervisor(_production("worker"), lanes)
 
 
 @main.command()
@@ -207,29 +194,18 @@ main.add_command(commands.send)
 main.add_command(commands.event)
 
 
-def _lanes(given: str) -> tuple[tuple[str, int], ...]:
+def _check_lanes(given: str) -> None:
     try:
-        return parse_lanes(*LANES)(given) if given else ()
+        if given:
+            parse_lanes(*LANES)(given)
     except ValueError as error:
         _fail(f"--lanes: {given!r} {error}")
 
 
 def _production(command: str) -> Settings:
     settings = _load()
-    if settings.embedded:
-        _fail(f"`tidings {command}` needs DATABASE_URL (PostgreSQL) and REDIS_URL; without them use `tidings up`.")
-    database = Database(settings.database_url, pool_size=1)
-    _current(database)
-    with database.transaction(system(Purpose.MIGRATE), read_only=True) as session:
-        sealed = session.execute(select(Tenant.webhook_secret).order_by(Tenant.id).limit(1)).scalar()
-    Vault(settings.secret_key).open(sealed or _fail("The database has no tenant: run `tidings migrate` first."))
-    database.close()
+    check_production(settings, command)
     return settings
-
-
-def _current(database: Database) -> None:
-    if why := complaint(database):
-        _fail(why)
 
 
 def _owner_url(settings: Settings) -> str:
@@ -251,7 +227,7 @@ def _maintain(settings: Settings, dry_run: bool) -> None:
         click.echo("The embedded database has no partitions. Nothing to do: the running service removes what is old.")
         return
     database = Database(_owner_url(settings), pool_size=1)
-    _current(database)
+    check_schema(database)
     database.close()
     left, done = False, 0
     for step in schema.maintain(_owner_url(settings), settings.database_url, retention.days(settings), dry_run=dry_run):
@@ -274,7 +250,7 @@ def _bootstrap(settings: Settings) -> str | None:
 
 
 def _first_tenant(db: Database) -> str:
-    _current(db)
+    check_schema(db)
     with db.transaction(system(Purpose.MIGRATE), read_only=True) as session:
         found = session.execute(select(Tenant.id).order_by(Tenant.id).limit(1)).scalar()
     if found is None:

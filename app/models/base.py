@@ -11,8 +11,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-from app.db import register_tenant_table
 from app.ids import new_id
+from app.tenancy import register_tenant_table
 
 
 class Id(TypeDecorator[str]):

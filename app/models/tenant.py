@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db import register_tenant_table
 from app.ids import new_id
 from app.models.base import Base, Id, Json, TenantOwned, Utc, created_at
+from app.tenancy import register_tenant_table
 
 
 class Tenant(Base):

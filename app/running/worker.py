@@ -19,6 +19,7 @@ from app.config import Settings
 from app.core import sweeps
 from app.core.deliveries import gates, send
 from app.core.runtime import Runtime
+from app.core.templating import load_grammar
 from app.metrics import SHARED
 from app.readiness import Readiness
 from app.running.collector import calm
@@ -87,6 +88,7 @@ class InProcessWorker:
         return True
 
     def _sweep(self) -> None:
+        load_grammar()  # before the first template needs it, which is rendered within a lease
         while True:
             sweeps.sweep(self._runtime)
             if self._runtime.stopping.wait(self._runtime.settings.sweep_seconds):
@@ -108,8 +110,7 @@ def become_supervisor(settings: Settings, lanes: str) -> NoReturn:
     `lanes`: threads by lane, as in the setting WORKER_LANES; empty: what the settings say.
     """
     # Said, not asked by the child: its parent may die while it still loads.
-    command = [sys.executable, "-m", "app.entrypoints.cli", "worker", "--alone", str(os.getpid())]
-    command += ["--lanes", lanes] if lanes else []
+    command = [sys.executable, "-m", "app.running.worker_process", str(os.getpid()), lanes]
     supervisor = [str(SUPERVISOR), *observed(settings), "--stop-within", str(stop_seconds(settings) + _RECORD_SECONDS)]
     supervisor += [str(settings.worker_processes)]
     os.execv(sys.executable, [sys.executable, *supervisor, *command])  # noqa: S606

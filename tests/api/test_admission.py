@@ -12,8 +12,8 @@ from app.core import backlog
 from app.core.outbox import Lane
 from app.core.pipeline import EventInput
 from app.core.runtime import Runtime
-from app.db import Purpose, system
 from app.models import Event, IdempotencyKey
+from app.tenancy import Purpose, system
 from tests.core.helpers import accept, rows_of
 
 EVENT = {"eventType": "a.b"}

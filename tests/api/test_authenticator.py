@@ -9,9 +9,9 @@ import pytest
 
 from app.core import keys
 from app.core.runtime import Runtime
-from app.db import tenant
 from app.entrypoints.auth import Authenticator
 from app.errors import UnauthorizedError
+from app.tenancy import tenant
 
 
 @pytest.fixture

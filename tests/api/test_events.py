@@ -11,9 +11,9 @@ from sqlalchemy import func, select
 from werkzeug.test import create_environ, run_wsgi_app
 
 from app.core.runtime import Runtime
-from app.db import Purpose, system
 from app.models import Event, Recipient
 from app.running.worker import InProcessWorker
+from app.tenancy import Purpose, system
 from tests.conftest import wait_until
 
 

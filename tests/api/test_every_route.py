@@ -19,8 +19,8 @@ from app import create_app
 from app.config import Settings
 from app.core import keys
 from app.core.runtime import Runtime
-from app.db import Purpose, system, tenant
 from app.models import ApiKey, Base, SigningKey, Tenant
+from app.tenancy import Purpose, system, tenant
 from tests.api.every_route import CALLS, CREATES_FOR_ANYBODY, MARK, PERSON, House, build, routes
 from tests.servers.http import HttpReceiver
 

@@ -20,8 +20,8 @@ from app.config import Settings
 from app.core import keys
 from app.core.runtime import Runtime
 from app.crypto import Vault
-from app.db import Purpose, system, tenant
 from app.models import SigningKey, Tenant
+from app.tenancy import Purpose, system, tenant
 
 
 def bearer(token: str) -> dict[str, str]:

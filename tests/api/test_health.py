@@ -14,8 +14,8 @@ from app import create_app, make_runtime
 from app.config import Settings
 from app.core import sweeps
 from app.core.runtime import Runtime
-from app.db import Purpose, system
 from app.models.base import utc_text
+from app.tenancy import Purpose, system
 
 
 def made(tmp_path: Path, template: Path | None, **values: Any) -> Runtime:

@@ -9,8 +9,8 @@ from sqlalchemy import select
 
 from app.core import keys
 from app.core.runtime import Runtime
-from app.db import tenant
 from app.models import SigningKey
+from app.tenancy import tenant
 
 PATH = "/api/notifications/preferences"
 

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import func, select
 
 from app.core.runtime import Runtime
-from app.db import Purpose, system
 from app.models import Delivery, DeliveryContent
+from app.tenancy import Purpose, system
 
 FILE = {"filename": "a.txt", "content": base64.b64encode(b"hello").decode(), "contentType": "text/plain"}
 EMAIL = {"to": "ada@example.com", "subject": "Hi", "text": "Hello"}

@@ -6,13 +6,14 @@ from typing import Any
 
 from sqlalchemy import select
 
-from app.core import pipeline
+from app.core import direct, pipeline
 from app.core.deliveries import send
+from app.core.direct import DirectSend
 from app.core.outbox import Lane
-from app.core.pipeline import DirectSend, EventInput
+from app.core.pipeline import EventInput
 from app.core.runtime import Runtime
-from app.db import tenant
 from app.models import Rule, WebhookConfiguration
+from app.tenancy import tenant
 from providers.contract import Channel
 from providers.webhook.signature import new_secret
 
@@ -48,7 +49,7 @@ def accept(runtime: Runtime, tenant_id: str, *events: EventInput, test: bool = F
 def post_direct(runtime: Runtime, tenant_id: str, channel: Channel, to: str, **content: Any) -> str:
     """Write down one direct send; returns the delivery's id."""
     with runtime.db.transaction(tenant(tenant_id)) as session:
-        return pipeline.send_direct(session, runtime, tenant_id, DirectSend(channel, (to,), content))[0]
+        return direct.send_direct(session, runtime, tenant_id, DirectSend(channel, (to,), content))[0]
 
 
 def rows_of(runtime: Runtime, tenant_id: str, model: Any, **where: Any) -> list[Any]:

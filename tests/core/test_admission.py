@@ -17,10 +17,11 @@ from app.core import backlog, sweeps
 from app.core.admission import Admission, OverloadedError
 from app.core.backlog import Pressure
 from app.core.deliveries import breakers
+from app.core.direct import DirectSend, send_direct
 from app.core.outbox import Lane
-from app.core.pipeline import DirectSend, EventInput, send_direct
+from app.core.pipeline import EventInput
 from app.core.runtime import Runtime
-from app.db import Purpose, system, tenant
+from app.tenancy import Purpose, system, tenant
 from providers.contract import Channel
 from tests.conftest import wait_until
 from tests.core.helpers import accept, drain

@@ -13,8 +13,8 @@ from app.core.backlog import Backlog
 from app.core.outbox import Job, Lane
 from app.core.pipeline import EventInput
 from app.core.runtime import Runtime
-from app.db import Purpose, system
 from app.models.base import utc_text
+from app.tenancy import Purpose, system
 from providers.contract import Channel
 from tests.conftest import wait_until
 from tests.core.helpers import accept, post_direct

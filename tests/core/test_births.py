@@ -12,8 +12,8 @@ from app.core.deliveries import pages
 from app.core.outbox import Lane
 from app.core.pipeline import EventInput
 from app.core.runtime import Runtime
-from app.db import tenant
 from app.models import Attempt, Delivery, DeliveryContent, Event, InAppNotification
+from app.tenancy import tenant
 from tests.core.helpers import ADA, ORDER, accept, add_endpoint, drain, keep_only, rows_of
 from tests.servers.http import Answer, HttpReceiver
 

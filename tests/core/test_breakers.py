@@ -15,14 +15,14 @@ from app import make_runtime, rows
 from app.config import Settings
 from app.core import pipeline, sweeps, trials
 from app.core.deliveries import breakers, lapsed, send
-from app.core.deliveries.plan import new_row
+from app.core.deliveries.drafts import new_row
 from app.core.outbox import Lane
 from app.core.pipeline import EventInput
 from app.core.runtime import Runtime
-from app.db import Purpose, system, tenant
 from app.ids import new_id
 from app.models import Attempt, Delivery, Tenant
 from app.models.system import Breaker
+from app.tenancy import Purpose, system, tenant
 from providers.contract import Accepted, Channel, OutboundMessage, PermanentError, RetryableError
 from tests.conftest import make_due
 from tests.core.helpers import accept, add_endpoint, drain, post_direct, rows_of

@@ -17,8 +17,8 @@ from app.core.deliveries import breakers, claims, send
 from app.core.outbox import Lane
 from app.core.pipeline import EventInput, plan_events
 from app.core.runtime import Runtime
-from app.db import Purpose, system
 from app.models import Delivery
+from app.tenancy import Purpose, system
 from providers.contract import Channel, OutboundMessage, RetryableError
 from tests.core.helpers import accept, add_endpoint, post_direct, rows_of
 from tests.core.scripted import Scripted, with_providers

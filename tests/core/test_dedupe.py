@@ -15,8 +15,8 @@ from app.core.dedupes import Dedupe
 from app.core.outbox import Lane
 from app.core.pipeline import Accepted, EventInput
 from app.core.runtime import Runtime
-from app.db import Purpose, system, tenant
 from app.models import Delivery, Event, EventDedupe, Recipient
+from app.tenancy import Purpose, system, tenant
 from tests.core.helpers import rows_of
 
 PAID = EventInput("invoice.paid", data={"n": 1}, dedupe=Dedupe("invoice-7", 3600))

@@ -25,11 +25,11 @@ from app.core.deliveries.schedule import SCHEDULES, delay_after, schedule_for
 from app.core.outbox import Lane
 from app.core.pipeline import EventInput
 from app.core.runtime import Runtime
-from app.db import Purpose, system, tenant
 from app.errors import ConflictError, NotFoundError
 from app.ids import new_id
 from app.models import Attempt, Delivery, DeliveryContent, Event, Tenant, WebhookAttempt, WebhookConfiguration
 from app.running.worker import hangs
+from app.tenancy import Purpose, system, tenant
 from providers.contract import (
     Accepted,
     Channel,

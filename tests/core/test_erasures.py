@@ -15,13 +15,13 @@ from app import rows
 from app.config import Settings
 from app.core import erasures, pipeline, recipients, sweeps, topics
 from app.core.deliveries import claims, content, event_claims, outcome, pages, repair, send
-from app.core.deliveries.plan import new_row
+from app.core.deliveries.drafts import new_row
+from app.core.direct import DirectSend, send_direct
 from app.core.erasures import steps
 from app.core.erasures.redaction import cleaned, words_of
 from app.core.outbox import Lane
-from app.core.pipeline import DirectSend, EventInput, plan_events, send_direct
+from app.core.pipeline import EventInput, plan_events
 from app.core.runtime import Runtime
-from app.db import Purpose, system, tenant
 from app.errors import ConflictError
 from app.ids import new_id
 from app.models import (
@@ -38,6 +38,7 @@ from app.models import (
     WebhookAttempt,
 )
 from app.running.worker import InProcessWorker
+from app.tenancy import Purpose, system, tenant
 from providers.contract import Accepted, Channel, DeliveryStatus
 from tests.conftest import wait_until
 from tests.core.helpers import ORDER, accept, drain, post_direct, rows_of

@@ -14,15 +14,15 @@ from app import rows
 from app.broker import make_bell
 from app.config import Settings
 from app.core.deliveries import claims, content, send, turns
+from app.core.deliveries.drafts import new_row
 from app.core.deliveries.gates import Limits, Room
-from app.core.deliveries.plan import new_row
 from app.core.outbox import Job, Lane
 from app.core.runtime import Runtime
-from app.db import Purpose, system, tenant
 from app.entrypoints import actors
 from app.ids import new_id
 from app.models import Delivery, Tenant
 from app.running.worker import InProcessWorker
+from app.tenancy import Purpose, system, tenant
 from providers.contract import Accepted, Channel, OutboundMessage
 from tests.conftest import wait_until
 from tests.core.helpers import rows_of

@@ -10,10 +10,10 @@ from sqlalchemy import func, select, text
 
 from app.core import idempotency
 from app.core.runtime import Runtime
-from app.db import Purpose, system, tenant
 from app.errors import ConflictError
 from app.ids import new_id
 from app.models import ApiKey, Event, IdempotencyKey
+from app.tenancy import Purpose, system, tenant
 
 KEY = {"Idempotency-Key": "order-1001"}
 BODY = {"eventType": "order.created", "data": {"n": 1}}

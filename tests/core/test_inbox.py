@@ -8,9 +8,9 @@ import pytest
 
 from app.core import inbox
 from app.core.runtime import Runtime
-from app.db import person, tenant
 from app.ids import new_id
 from app.paging import Cursor
+from app.tenancy import person, tenant
 
 
 def item(runtime: Runtime, user_id: str, title: str, kind: str = "info") -> dict[str, Any]:

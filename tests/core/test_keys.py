@@ -14,9 +14,9 @@ from sqlalchemy import func, select
 
 from app.core import keys
 from app.core.runtime import Runtime
-from app.db import Purpose, system, tenant
 from app.errors import ConflictError, InvalidError, UnauthorizedError
 from app.models import ApiKey, Rule, SigningKey, Tenant
+from app.tenancy import Purpose, system, tenant
 
 
 def count(runtime: Runtime, model: Any) -> int:

@@ -13,14 +13,14 @@ from app.config import LANES, Settings, SettingsError
 from app.core import sweeps
 from app.core.channels import Channels
 from app.core.deliveries import send
-from app.core.deliveries.plan import new_row
+from app.core.deliveries.drafts import new_row
 from app.core.outbox import Job, Lane
 from app.core.runtime import Runtime
-from app.db import tenant
 from app.entrypoints.cli import main
 from app.ids import new_id
 from app.models import Delivery
 from app.running.worker import InProcessWorker
+from app.tenancy import tenant
 from providers.contract import Channel
 from tests.conftest import wait_until
 from tests.core.helpers import post_direct, rows_of

@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import func, select, text
 
 from app.core.runtime import Runtime
-from app.db import Purpose, system
 from app.models import Delivery
+from app.tenancy import Purpose, system
 from tests.conftest import wait_until
 from tests.processes import processes
 

@@ -16,8 +16,8 @@ from app.core.outbox import Lane
 from app.core.pipeline import EventInput
 from app.core.runtime import Runtime
 from app.core.templating import HurryError, compile_message
-from app.db import tenant
 from app.models import Delivery, DeliveryContent, Event, InAppNotification
+from app.tenancy import tenant
 from providers.contract import Accepted, Channel, OutboundMessage
 from tests.core.helpers import ADA, ORDER, accept, drain, keep_only, rows_of
 from tests.core.scripted import Scripted, with_providers

@@ -9,13 +9,14 @@ import pytest
 from sqlalchemy import update
 
 from app.config import Settings
-from app.core import pipeline
+from app.core import direct, pipeline
+from app.core.direct import DirectSend
 from app.core.outbox import Lane
-from app.core.pipeline import DirectSend, EventInput
+from app.core.pipeline import EventInput
 from app.core.runtime import Runtime
-from app.db import tenant
 from app.errors import InvalidError
 from app.models import Attempt, Delivery, Event, InAppNotification, Rule, WebhookAttempt
+from app.tenancy import tenant
 from providers.contract import Channel
 from tests.core.helpers import ADA, ORDER, accept, add_endpoint, drain, keep_only, post_direct, rows_of
 from tests.servers.http import Answer, HttpReceiver
@@ -194,7 +195,7 @@ def test_a_direct_send_makes_one_delivery_for_each_address_and_copies_ride_on_th
         {"subject": "Hello", "text": "Words", "cc": ["c@example.com"]},
     )
     with runtime.db.transaction(tenant(tenant_id)) as session:
-        ids = pipeline.send_direct(session, runtime, tenant_id, message)
+        ids = direct.send_direct(session, runtime, tenant_id, message)
     drain(runtime)
     mails = smtp.wait_for(2)
     assert sorted(mail.recipients for mail in mails) == [("a@example.com", "c@example.com"), ("b@example.com",)]

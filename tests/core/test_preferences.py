@@ -9,8 +9,8 @@ import pytest
 from app.clock import Clock
 from app.core import preferences
 from app.core.preferences import Choices, Decision
-from app.db import tenant
 from app.errors import ConflictError, InvalidError
+from app.tenancy import tenant
 
 
 def item(category: str, channel: str, enabled: bool | None) -> dict[str, Any]:

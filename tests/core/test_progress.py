@@ -11,9 +11,9 @@ from app.core.deliveries.records import Counted
 from app.core.outbox import Lane
 from app.core.pipeline import EventInput
 from app.core.runtime import Runtime
-from app.db import tenant
 from app.models import Delivery, Event
 from app.paging import Cursor
+from app.tenancy import tenant
 from providers.contract import DeliveryStatus
 from tests.core.helpers import ORDER, accept, keep_only, rows_of
 

@@ -21,11 +21,11 @@ from app.core.deliveries import rates, send
 from app.core.outbox import Job, Lane
 from app.core.pipeline import EventInput
 from app.core.runtime import Runtime
-from app.db import Purpose, system
 from app.entrypoints import actors
 from app.models import Delivery
 from app.models.system import ProviderRate
 from app.running.worker import InProcessWorker
+from app.tenancy import Purpose, system
 from providers.contract import Accepted, Channel, OutboundMessage
 from tests.conftest import wait_until
 from tests.core.helpers import ADA, accept, drain, post_direct, rows_of

@@ -10,8 +10,8 @@ import pytest
 from app.clock import Clock
 from app.core import recipients
 from app.core.recipients import Person
-from app.db import tenant
 from app.errors import InvalidError, NotFoundError
+from app.tenancy import tenant
 
 ADA = {
     "user_id": "ada",

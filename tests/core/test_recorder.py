@@ -15,8 +15,9 @@ from app.core.deliveries.claims import Claim
 from app.core.deliveries.outcome import Tried
 from app.core.deliveries.recorder import Recorder
 from app.core.runtime import Runtime
-from app.db import Database, tenant
+from app.db import Database
 from app.models import Attempt, Delivery
+from app.tenancy import tenant
 from providers.contract import Accepted, Channel, RetryableError
 from tests.conftest import wait_until
 from tests.core.helpers import post_direct, rows_of

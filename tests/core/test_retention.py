@@ -15,8 +15,8 @@ from app.core import retention, sweeps
 from app.core.deliveries import repair
 from app.core.retention import MONTH_GRACE, REST
 from app.core.runtime import Runtime
-from app.db import Purpose, system, tenant
 from app.models import Attempt, Delivery, DeliveryContent, Event, InAppNotification, WebhookAttempt
+from app.tenancy import Purpose, system, tenant
 from providers.contract import Channel
 from tests.core.helpers import drain, post_direct, rows_of
 from tests.history import write_day, write_notification

@@ -10,8 +10,8 @@ from app.core.deliveries import claims, event_claims
 from app.core.outbox import Lane
 from app.core.pipeline import EventInput
 from app.core.runtime import Runtime
-from app.db import Purpose, system, tenant
 from app.models import Delivery, Event
+from app.tenancy import Purpose, system, tenant
 from providers.contract import Channel
 from tests.core.helpers import accept, post_direct, rows_of
 

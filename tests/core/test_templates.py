@@ -8,10 +8,10 @@ import pytest
 
 from app.core import templates
 from app.core.runtime import Runtime
-from app.db import tenant
 from app.errors import ConflictError, InvalidError, NotFoundError
 from app.ids import new_id
 from app.paging import Cursor
+from app.tenancy import tenant
 
 SMS = {"key": "greeting", "channel": "sms", "text": "Hello {{data.name}}"}
 

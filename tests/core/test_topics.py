@@ -13,9 +13,9 @@ from app.core.deliveries.event_claims import ClaimedEvent
 from app.core.outbox import Lane
 from app.core.pipeline import EventInput
 from app.core.runtime import Runtime
-from app.db import Purpose, system, tenant
 from app.errors import InvalidError, NotFoundError
 from app.models import Delivery, Event, Topic, TopicRecipient
+from app.tenancy import Purpose, system, tenant
 from tests.core.helpers import ORDER, accept, drain, keep_only, rows_of
 
 

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from app.core import pipeline
+from app.core import direct, pipeline
+from app.core.direct import DirectSend
 from app.core.outbox import Job, Lane
-from app.core.pipeline import DirectSend, EventInput
+from app.core.pipeline import EventInput
 from app.core.runtime import Runtime
-from app.db import tenant
 from app.errors import InvalidError
 from app.models import Delivery, Event, Rule
+from app.tenancy import tenant
 from providers.contract import Channel
 from tests.core.helpers import ORDER, accept, keep_only, rows_of
 
@@ -108,7 +109,7 @@ def test_a_direct_send_waits_where_it_says_and_until_when(runtime: Runtime, tena
     bulk = DirectSend(Channel.IN_APP, ("bob",), {"title": "t", "text": "m"}, lane=Lane.BULK, expires_at=until)
     with runtime.db.transaction(tenant(tenant_id)) as session:
         for message in (plain, bulk):
-            pipeline.send_direct(session, runtime, tenant_id, message)
+            direct.send_direct(session, runtime, tenant_id, message)
     found = [(row.lane, row.expires_at) for row in rows_of(runtime, tenant_id, Delivery)]
     assert found == [("transactional", None), ("bulk", until)]
 
@@ -116,7 +117,7 @@ def test_a_direct_send_waits_where_it_says_and_until_when(runtime: Runtime, tena
 def test_a_direct_send_that_is_too_late_already_is_refused(runtime: Runtime, tenant_id: str) -> None:
     message = DirectSend(Channel.IN_APP, ("ada",), {"title": "t"}, expires_at=runtime.clock.now())
     with runtime.db.transaction(tenant(tenant_id)) as session, pytest.raises(InvalidError) as caught:
-        pipeline.send_direct(session, runtime, tenant_id, message)
+        direct.send_direct(session, runtime, tenant_id, message)
     assert set(caught.value.fields) == {"expiresAt"}
     assert not rows_of(runtime, tenant_id, Delivery)
 

@@ -10,10 +10,10 @@ import pytest
 
 from app.core import webhooks
 from app.core.runtime import Runtime
-from app.db import tenant
 from app.errors import ConflictError, InvalidError, NotFoundError
 from app.models import WebhookConfiguration
 from app.paging import Cursor
+from app.tenancy import tenant
 
 UNKNOWN = "01a1f7d4-913b-757d-814a-4afe303badb3"
 URL = "https://example.com/hook"

@@ -15,7 +15,7 @@ from app.core.deliveries.witness import kind_of
 from app.core.outbox import Lane
 from app.core.pipeline import EventInput
 from app.core.runtime import Runtime
-from app.db import tenant
+from app.tenancy import tenant
 from providers.contract import Channel
 from tests.core.helpers import accept, add_endpoint, drain, keep_only, post_direct
 from tests.servers.http import Answer, HttpReceiver

@@ -14,7 +14,7 @@ from app.core.deliveries import claims, send
 from app.core.outbox import Lane
 from app.core.pipeline import plan_events
 from app.core.runtime import Runtime
-from app.db import Purpose, system, tenant
+from app.tenancy import Purpose, system, tenant
 from tests.servers.http import Answer, HttpReceiver
 from tests.servers.smtp import SmtpServer
 from tests.servers.twilio import TwilioServer

@@ -12,7 +12,8 @@ import pytest
 from app.clock import Clock
 from app.core import keys
 from app.crypto import Vault
-from app.db import Database, Purpose, system
+from app.db import Database
+from app.tenancy import Purpose, system
 from tests.docs.service import KEY, Service
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import free_port

@@ -19,8 +19,8 @@ from app.core import inbox
 from app.core.deliveries import content, witness
 from app.core.deliveries.claims import FIRST, Claim
 from app.core.deliveries.content import Known, Parts
+from app.core.deliveries.drafts import Row
 from app.core.deliveries.outcome import Tried
-from app.core.deliveries.plan import Row
 from app.core.runtime import Runtime
 from app.db import Transaction
 from app.ids import new_id

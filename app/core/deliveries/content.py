@@ -22,10 +22,11 @@ from app.core.recipients import Person
 from app.core.runtime import Runtime
 from app.core.templating import CompiledMessage, HurryError, RenderError, TemplateError
 from app.core.webhooks import Endpoint
-from app.db import Transaction, tenant
+from app.db import Transaction
 from app.errors import NotFoundError
 from app.models import DeliveryContent, Event, Tenant
 from app.models.base import utc_text
+from app.tenancy import tenant
 from providers.contract import Attachment, Channel, OutboundMessage, PermanentError
 
 log = structlog.get_logger()

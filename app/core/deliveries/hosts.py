@@ -12,7 +12,7 @@ from app.core import webhooks
 from app.core.deliveries import breakers, claims, witness
 from app.core.deliveries.breakers import Open
 from app.core.deliveries.claims import BATCH, SUSPECT, Due
-from app.core.deliveries.plan import is_over
+from app.core.deliveries.drafts import is_over
 from app.core.deliveries.schedule import JITTER, schedule_for
 from app.core.outbox import Lane
 from app.core.runtime import Runtime

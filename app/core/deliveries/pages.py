@@ -16,8 +16,9 @@ from app.core import preferences, recipients, rules, topics, webhooks
 from app.core.deliveries import births, content, event_claims, witness
 from app.core.deliveries.births import Told
 from app.core.deliveries.content import Batch
+from app.core.deliveries.drafts import Row
 from app.core.deliveries.event_claims import ClaimedEvent
-from app.core.deliveries.plan import Pace, Plan, PlannedEvent, Row, Setting, plan
+from app.core.deliveries.plan import Pace, Plan, PlannedEvent, Setting, plan
 from app.core.outbox import Job, Lane, ring_after_commit
 from app.core.runtime import Runtime
 from app.core.webhooks import Endpoint

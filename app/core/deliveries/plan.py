@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from app.core.conditions import Condition
-from app.core.deliveries.claims import FIRST
 from app.core.deliveries.content import event_context, person_context
+from app.core.deliveries.drafts import Row, is_over, new_row, skipped
 from app.core.preferences import Choices
 from app.core.recipients import Person
 from app.core.rules import Action, LoadedRule
@@ -19,7 +19,6 @@ from app.core.webhooks import Endpoint
 from app.ids import derived_id
 from providers.contract import Channel, DeliveryStatus
 
-Row = dict[str, Any]
 Told = Mapping[str, Any]
 
 PLAN_SECONDS = 0.25  # of planning in one transaction; who is left over has the next
@@ -269,44 +268,3 @@ def address_of(channel: Channel, user_id: str, person: Person | None) -> str | N
     if person is None:
         return None
     return person.email if channel is Channel.EMAIL else person.phone
-
-
-def new_row(delivery_id: str, tenant_id: str, channel: Channel, now: datetime, lane: str, *, test: bool = False) -> Row:
-    """A pending delivery with nothing about its reason yet; all keys are there, as bulk inserts want them."""
-    return {
-        "id": delivery_id,
-        "tenant_id": tenant_id,
-        "event_id": None,
-        "event_type": None,
-        "rule_id": None,
-        "configuration_id": None,
-        "user_id": None,
-        "channel": channel.value,
-        "category": None,
-        "template": None,
-        "address": "",
-        "trigger": "event",
-        "lane": lane,
-        "status": DeliveryStatus.PENDING.value,
-        "reason": None,
-        "turn": FIRST,
-        "attempt": 0,
-        "tries": 0,
-        "losses": 0,
-        "next_attempt_at": now,
-        "test": test,
-        "created_at": now,
-        "updated_at": now,
-        "expires_at": None,
-        "traceparent": None,
-    }
-
-
-def is_over(expires_at: datetime | None, now: datetime) -> bool:
-    """Whether what may be sent until `expires_at` is too late now. None: it never is."""
-    return expires_at is not None and expires_at <= now
-
-
-def skipped(row: Row, reason: str) -> Row:
-    """The same row, decided against for `reason`."""
-    return row | {"status": DeliveryStatus.SKIPPED.value, "reason": reason, "next_attempt_at": None}

@@ -16,7 +16,7 @@ from app.core.deliveries import alarms, outcome
 from app.core.deliveries.outcome import Tried
 from app.core.outbox import Lane
 from app.core.runtime import Runtime
-from app.db import tenant
+from app.tenancy import tenant
 from providers.contract import Accepted
 
 log = structlog.get_logger()

@@ -19,7 +19,8 @@ from app.core.deliveries.turns import Turn
 from app.core.deliveries.watch import Watch
 from app.core.outbox import Job, Lane
 from app.core.runtime import Runtime
-from app.db import Purpose, Transaction, narrow, system, tenant
+from app.db import Transaction, narrow
+from app.tenancy import Purpose, system, tenant
 from providers.contract import Channel, Provider, ProviderError, Result, RetryableError
 
 log = structlog.get_logger()

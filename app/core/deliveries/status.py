@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 from app import rows
 from app.core.deliveries.outcome import MOVES
 from app.core.runtime import Runtime
-from app.db import Purpose, system, tenant
 from app.ids import is_id
 from app.metrics import CALLBACKS
 from app.models import Delivery
+from app.tenancy import Purpose, system, tenant
 from providers.contract import DeliveryStatus, StatusUpdate
 
 log = structlog.get_logger()

@@ -17,8 +17,8 @@ from app.core.channels import label
 from app.core.deliveries import alarms, breakers, claims, hosts, rates
 from app.core.deliveries.breakers import Known, Open
 from app.core.deliveries.claims import BATCH, FIRST, FIRST_SLOT, RETRY, SUSPECT, Due, Slot
+from app.core.deliveries.drafts import Row
 from app.core.deliveries.gates import Room
-from app.core.deliveries.plan import Row
 from app.core.outbox import Lane
 from app.core.runtime import Runtime
 from app.db import Transaction

@@ -14,12 +14,13 @@ from app.core.deliveries import alarms, breakers, hosts
 from app.core.deliveries.breakers import Open
 from app.core.deliveries.claims import Claim
 from app.core.deliveries.content import Prepared
+from app.core.deliveries.drafts import is_over
 from app.core.deliveries.gates import Room
 from app.core.deliveries.outcome import Tried
-from app.core.deliveries.plan import is_over
 from app.core.outbox import Job, Lane
 from app.core.runtime import Runtime
-from app.db import Purpose, Transaction, system
+from app.db import Transaction
+from app.tenancy import Purpose, system
 from providers.contract import Channel, OutboundMessage, Provider, Result
 
 log = structlog.get_logger()

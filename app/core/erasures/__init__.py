@@ -26,11 +26,11 @@ from app import rows
 from app.core.erasures.redaction import words_of
 from app.core.erasures.steps import STEPS, WALKS, Work, under_way
 from app.core.runtime import Runtime
-from app.db import tenant
 from app.errors import NotFoundError
 from app.ids import first_id_of, is_id, time_of
 from app.models import Erasure, Recipient
 from app.paging import Cursor, Page, page
+from app.tenancy import tenant
 
 log = structlog.get_logger()
 

@@ -11,6 +11,7 @@ docs/templates.md is the author's page.
 from .email_html.part import finish_html
 from .errors import HurryError, LimitError, RenderError, TemplateError
 from .files import FileTemplates
+from .grammar import load_grammar
 from .helpers import HELPERS
 from .message import PARTS, CompiledMessage, compile_message, faults_of
 
@@ -26,4 +27,5 @@ __all__ = [
     "compile_message",
     "faults_of",
     "finish_html",
+    "load_grammar",
 ]

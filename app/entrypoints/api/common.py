@@ -38,7 +38,6 @@ from sqlalchemy import inspect
 from sqlalchemy.orm import Session
 
 from app.core.runtime import Runtime
-from app.db import Scope, person
 from app.entrypoints.api import once
 from app.entrypoints.api.limits import RateLimiter
 from app.entrypoints.api.parsing import Parser
@@ -47,6 +46,7 @@ from app.entrypoints.api.waiting import Waiting
 from app.entrypoints.auth import Authenticator, Caller
 from app.errors import ForbiddenError, RequestError
 from app.models import Base
+from app.tenancy import Scope, person
 
 EXTENSION = "tidings.doors"
 View = TypeVar("View", bound=Callable[..., Any])

@@ -8,13 +8,13 @@ from marshmallow import fields
 
 from app.core import greetings, inbox
 from app.core.deliveries import records, send
-from app.db import tenant
 from app.entrypoints.api.common import ApiBlueprint, caller, doors, person_of, runtime, transaction
 from app.entrypoints.api.deliveries import DeliveriesOut
 from app.entrypoints.api.schemas import ApiSchema, PageQuery, PersonQuery, Time, channel, choice, cursor, many, page_of
 from app.entrypoints.api.schemas import user_id as user_id_field
 from app.models import InAppNotification
 from app.paging import Page
+from app.tenancy import tenant
 from providers.contract import Channel
 
 MAX_IDS = 1_000

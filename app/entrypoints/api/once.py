@@ -11,9 +11,10 @@ from flask import Request
 
 from app.core import idempotency
 from app.core.runtime import Runtime
-from app.db import Transaction, tenant
+from app.db import Transaction
 from app.entrypoints.auth import Caller
 from app.errors import InvalidError
+from app.tenancy import tenant
 
 _MOST = 255
 

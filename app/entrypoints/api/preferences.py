@@ -8,9 +8,9 @@ from typing import Any
 from marshmallow import fields, validate
 
 from app.core import preferences
-from app.db import tenant
 from app.entrypoints.api.common import ApiBlueprint, caller, person_of, runtime, transaction
 from app.entrypoints.api.schemas import ApiSchema, PersonQuery, StrictBoolean, many, text
+from app.tenancy import tenant
 
 blp = ApiBlueprint(
     "preferences",

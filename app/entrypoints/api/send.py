@@ -9,7 +9,7 @@ from marshmallow import ValidationError, fields, post_load, validates_schema
 from sqlalchemy.orm import Session
 
 from app import tracing
-from app.core import inbox, pipeline
+from app.core import direct, inbox
 from app.core.deliveries import records
 from app.core.outbox import Lane
 from app.entrypoints.api.admission import admits
@@ -80,7 +80,7 @@ class EmailIn(SendIn):
             raise ValidationError(why, "attachments" if files else "to")
 
     @post_load
-    def as_send(self, data: dict[str, Any], **_kwargs: Any) -> pipeline.DirectSend:
+    def as_send(self, data: dict[str, Any], **_kwargs: Any) -> direct.DirectSend:
         """What the pipeline takes."""
         parts = {"replyTo": data.get("reply_to")}
         names = ("subject", "text", "html", "sender", "cc", "bcc", "attachments", "headers")
@@ -95,7 +95,7 @@ class SmsIn(SendIn):
     message = words(MAX_SMS, required=True)
 
     @post_load
-    def as_send(self, data: dict[str, Any], **_kwargs: Any) -> pipeline.DirectSend:
+    def as_send(self, data: dict[str, Any], **_kwargs: Any) -> direct.DirectSend:
         """What the pipeline takes."""
         return _direct(Channel.SMS, data["to"], {"text": data["message"]}, data)
 
@@ -107,7 +107,7 @@ class WebhookIn(SendIn):
     payload = fields.Raw(required=True, allow_none=True, metadata={"description": "Any JSON."})
 
     @post_load
-    def as_send(self, data: dict[str, Any], **_kwargs: Any) -> pipeline.DirectSend:
+    def as_send(self, data: dict[str, Any], **_kwargs: Any) -> direct.DirectSend:
         """What the pipeline takes."""
         payload = json.dumps(data["payload"], ensure_ascii=False, separators=(",", ":"))
         return _direct(Channel.WEBHOOK, [data["url"]], {"payload": payload}, data)
@@ -123,7 +123,7 @@ class InAppIn(SendIn):
     action_url = Link(metadata={"description": "A path such as /orders/7, or http(s)."})
 
     @post_load
-    def as_send(self, data: dict[str, Any], **_kwargs: Any) -> pipeline.DirectSend:
+    def as_send(self, data: dict[str, Any], **_kwargs: Any) -> direct.DirectSend:
         """What the pipeline takes."""
         parts = {"title": data["title"], "text": data["message"], "type": data["type"]}
         if "action_url" in data:
@@ -131,15 +131,15 @@ class InAppIn(SendIn):
         return _direct(Channel.IN_APP, [data["user_id"]], parts, data)
 
 
-def _direct(channel: Channel, to: list[str], parts: dict[str, Any], data: dict[str, Any]) -> pipeline.DirectSend:
+def _direct(channel: Channel, to: list[str], parts: dict[str, Any], data: dict[str, Any]) -> direct.DirectSend:
     lane, expires = Lane(data["priority"]), data.get("expires_at")
     person, kind = data.get("user_id"), data.get("event_type")
-    return pipeline.DirectSend(channel, tuple(to), parts, person, kind, caller().test, lane, expires, tracing.current())
+    return direct.DirectSend(channel, tuple(to), parts, person, kind, caller().test, lane, expires, tracing.current())
 
 
-def _send(session: Session, message: pipeline.DirectSend) -> dict[str, Any]:
+def _send(session: Session, message: direct.DirectSend) -> dict[str, Any]:
     tenant_id = caller().tenant_id
-    ids = pipeline.send_direct(session, runtime(), tenant_id, message)
+    ids = direct.send_direct(session, runtime(), tenant_id, message)
     return {"deliveries": records.these(session, tenant_id, ids)}
 
 
@@ -147,7 +147,7 @@ def _send(session: Session, message: pipeline.DirectSend) -> dict[str, Any]:
 @blp.arguments(EmailIn)
 @admits(lambda message: [message.lane])
 @blp.creates(202, DeliveriesOut)
-def send_email(session: Session, message: pipeline.DirectSend) -> dict[str, Any]:
+def send_email(session: Session, message: direct.DirectSend) -> dict[str, Any]:
     """Send an email."""
     return _send(session, message)
 
@@ -156,7 +156,7 @@ def send_email(session: Session, message: pipeline.DirectSend) -> dict[str, Any]
 @blp.arguments(SmsIn)
 @admits(lambda message: [message.lane])
 @blp.creates(202, DeliveriesOut)
-def send_sms(session: Session, message: pipeline.DirectSend) -> dict[str, Any]:
+def send_sms(session: Session, message: direct.DirectSend) -> dict[str, Any]:
     """Send an SMS."""
     return _send(session, message)
 
@@ -165,7 +165,7 @@ def send_sms(session: Session, message: pipeline.DirectSend) -> dict[str, Any]:
 @blp.arguments(WebhookIn)
 @admits(lambda message: [message.lane])
 @blp.creates(202, DeliveriesOut)
-def send_webhook(session: Session, message: pipeline.DirectSend) -> dict[str, Any]:
+def send_webhook(session: Session, message: direct.DirectSend) -> dict[str, Any]:
     """Call a URL."""
     return _send(session, message)
 
@@ -174,6 +174,6 @@ def send_webhook(session: Session, message: pipeline.DirectSend) -> dict[str, An
 @blp.arguments(InAppIn)
 @admits(lambda message: [message.lane])
 @blp.creates(202, DeliveriesOut)
-def send_in_app(session: Session, message: pipeline.DirectSend) -> dict[str, Any]:
+def send_in_app(session: Session, message: direct.DirectSend) -> dict[str, Any]:
     """Put an item into a person's list."""
     return _send(session, message)
