@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 from sqlalchemy import text
 
 from app import create_app, make_runtime, schema
@@ -26,6 +27,7 @@ from app.core import keys
 from app.core.runtime import Runtime
 from app.running.worker import InProcessWorker
 from app.tenancy import Purpose, system
+from tests.servers.chromium import open_browser
 from tests.servers.postgres import PostgresServer, start_postgres
 from tests.servers.redis import RedisServer, start_redis
 
@@ -44,6 +46,13 @@ def redis() -> Iterator[RedisServer]:
     server = start_redis()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One for all: a thread cannot have two."""
+    with open_browser() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

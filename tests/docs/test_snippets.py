@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, Page
 from playwright.sync_api import Error as BrowserError
-from playwright.sync_api import Page
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from app.core import keys
 from providers.webhook.signature import new_secret, sign
-from tests.servers.chromium import open_browser
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SECRET = new_secret()
@@ -48,14 +47,14 @@ def python(name: str) -> Verify:
 
 
 @pytest.fixture(scope="module")
-def browser_page() -> Iterator[Page]:
+def browser_page(browser: Browser) -> Iterator[Page]:
     """A page that has `crypto.subtle`, which browsers keep from pages of unknown origin."""
-    with open_browser() as browser:
-        page = browser.new_page()
-        page.route("**/*", lambda route: route.fulfill(body="<!doctype html>", content_type="text/html"))
-        page.goto("http://localhost/")
-        page.add_script_tag(content=snippet("webhooks.md", "verify.js"))
-        yield page
+    page = browser.new_page()
+    page.route("**/*", lambda route: route.fulfill(body="<!doctype html>", content_type="text/html"))
+    page.goto("http://localhost/")
+    page.add_script_tag(content=snippet("webhooks.md", "verify.js"))
+    yield page
+    page.close()
 
 
 @pytest.fixture(params=["verify.py", "library.py", "verify.js"])

@@ -215,7 +215,7 @@ class TestWithSpans:
         request.add_header("traceparent", f"00-{trace}-{SPAN}-01")
         with urllib.request.urlopen(request, timeout=30) as answer:
             assert answer.status == 200
-        wait_until(lambda: len(otlp.of(trace)) > 1, 30)
+        wait_until(lambda: "GET /api/rules" in {one.name for one in otlp.of(trace)}, 30)  # which ends last
 
         (root,) = [one for one in otlp.of(trace) if one.name == "GET /api/rules"]
         assert [one for one in otlp.of(trace) if one.parent == root.span]

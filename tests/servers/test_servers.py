@@ -13,9 +13,8 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
-from playwright.sync_api import Error
+from playwright.sync_api import Browser, Error
 
-from tests.servers.chromium import open_browser
 from tests.servers.postgres import PostgresServer, start_postgres
 from tests.servers.process import StartError, free_port
 from tests.servers.redis import RedisServer, start_redis
@@ -138,17 +137,17 @@ def test_a_taken_port_is_not_mistaken_for_ours(redis_server: RedisServer) -> Non
         start_redis(port=redis_server.port)
 
 
-def test_the_browser_reads_pages_and_reaches_nothing_outside() -> None:
-    with open_browser() as browser:
-        page = browser.new_page()
-        page.set_content("<p>Grüße, 漢字</p>")
+def test_the_browser_reads_pages_and_reaches_nothing_outside(browser: Browser) -> None:
+    page = browser.new_page()
+    page.set_content("<p>Grüße, 漢字</p>")
 
-        assert page.inner_text("p") == "Grüße, 漢字"
-        for outside in ("http://example.org/", "http://192.0.2.1/", "http://[2001:db8::1]/"):
-            with pytest.raises(Error, match="ERR_NAME_NOT_RESOLVED"):
-                page.goto(outside)
-        with pytest.raises(Error, match="ERR_CONNECTION_REFUSED"):
-            page.goto(f"http://127.0.0.1:{free_port()}/")
+    assert page.inner_text("p") == "Grüße, 漢字"
+    for outside in ("http://example.org/", "http://192.0.2.1/", "http://[2001:db8::1]/"):
+        with pytest.raises(Error, match="ERR_NAME_NOT_RESOLVED"):
+            page.goto(outside)
+    with pytest.raises(Error, match="ERR_CONNECTION_REFUSED"):
+        page.goto(f"http://127.0.0.1:{free_port()}/")
+    page.close()
 
 
 def test_a_killed_run_leaves_no_process_and_no_folder() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
 from werkzeug.serving import make_server
 
 from app.config import Settings
@@ -16,7 +15,6 @@ from app.core.runtime import Runtime
 from providers.catcher import EmailCatcher, SmsCatcher
 from providers.contract import Channel
 from tests.providers.messages import message, outcome
-from tests.servers.chromium import open_browser
 
 Catch = Callable[..., str]
 
@@ -51,9 +49,3 @@ def site(app: Any, runtime: Runtime) -> Iterator[str]:
     server.shutdown()
     thread.join()
     server.server_close()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with open_browser() as opened:
-        yield opened
