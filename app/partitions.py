@@ -98,9 +98,13 @@ def maintain(
         if not guard.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _ONLY_ONE}).scalar():
             return
         guard.commit()
-        for table in PARTITIONED:
-            for step in _planned(database, table, keep_days.get(table, 0), now):
-                yield step if dry_run or step.kept else _done(database, step)
+        try:
+            for table in PARTITIONED:
+                for step in _planned(database, table, keep_days.get(table, 0), now):
+                    yield step if dry_run or step.kept else _done(database, step)
+        finally:  # said, because the server takes its time to see that a connection has gone
+            guard.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _ONLY_ONE})
+            guard.commit()
 
 
 def _planned(database: Database, table: str, days: int, now: datetime) -> list[Step]:
