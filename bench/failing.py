@@ -17,7 +17,7 @@ from bench.service import Service
 from bench.sinks import Sink
 
 CHANNELS = ("webhook", "email")
-_QUICK = {"WEBHOOK_RETRY_DELAY": "1000", "WEBHOOK_MAX_RETRIES": "5"}
+_QUICK = {"WEBHOOK_RETRY_DELAY": "1000", "WEBHOOK_MAX_RETRIES": "5", "BREAKER_FAILURES": "0"}
 
 
 @dataclass(frozen=True)

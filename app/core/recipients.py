@@ -204,27 +204,37 @@ _API_NAMES = {"user_id": "userId", "time_zone": "timeZone"}
 
 
 def _write(session: Transaction, clock: Clock, tenant_id: str, people: Sequence[Mapping[str, Any]]) -> None:
-    """Insert who is new, then set on everybody the fields that were given and differ: three statements for any number,
-    none of which is waited for.
-    """
+    """Insert who is new, then set on everybody else the fields that were given and differ, whatever their number."""
     if not people:
         return
     now = clock.now()
-    full, told = [], []
+    full = []
     # In one order everywhere, so that two batches with the same people wait for each other and do not lock up.
     for person in sorted(people, key=lambda item: str(item["user_id"])):
         row: dict[str, Any] = {"id": new_id(), "tenant_id": tenant_id, "created_at": now, "updated_at": now}
         row |= {"user_id": person["user_id"], **{name: person.get(name) for name in _OPTIONAL}}
         full.append(row | {"attributes": row["attributes"] or {}})
-        if len(person) > 1:  # else there is nothing to set
-            told.append(full[-1] | {f"has_{name}": name in person for name in _OPTIONAL})
-    rows.put(session, Recipient, full)
+    given = {str(person["user_id"]): person for person in people}
+    told = [
+        row | {f"has_{name}": name in given[row["user_id"]] for name in _OPTIONAL}
+        for row in _insert(session, full)
+        if len(given[row["user_id"]]) > 1  # else there is nothing to set
+    ]
     if not told:
         return
     parameters = {"rows": rows.dumps(told), "tenant_id": tenant_id, "now": rows.dumps(now).strip('"')}
     if rows.is_postgres(session):
         rows.defer(session, _LOCK, parameters)
     rows.defer(session, _update(rows.is_postgres(session)), parameters)
+
+
+def _insert(session: Transaction, full: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """Insert those who are new. Returns those who may have been there: a single one is not waited for."""
+    if len(full) == 1:
+        rows.put(session, Recipient, full)
+        return full
+    new = set(rows.insert(session, Recipient, full))
+    return [row for row in full if row["id"] not in new]
 
 
 _LOCK = text(
@@ -240,8 +250,15 @@ def _update(postgres: bool) -> TextClause:
         spec += [(name, _TYPES.get(name, "text")), (f"has_{name}", "boolean")]
     sets = ", ".join(f"{name} = CASE WHEN r.has_{name} THEN r.{name} ELSE recipients.{name} END" for name in _OPTIONAL)
     differs = " OR ".join(f"(r.has_{name} AND recipients.{name} IS DISTINCT FROM r.{name})" for name in _OPTIONAL)
-    tenant, now = ("CAST(:tenant_id AS uuid)", "CAST(:now AS timestamptz)") if postgres else (":tenant_id", ":now")
+    # SQLite would go through all of a tenant's people for each that is given, so it is told the row of each.
+    these = (
+        "recipients.tenant_id = CAST(:tenant_id AS uuid) AND recipients.user_id = r.user_id"
+        if postgres
+        else "recipients.rowid = (SELECT one.rowid FROM recipients AS one"
+        " WHERE one.tenant_id = :tenant_id AND one.user_id = r.user_id)"
+    )
+    now = "CAST(:now AS timestamptz)" if postgres else ":now"
     return text(
         f"UPDATE recipients SET {sets}, updated_at = {now} FROM {rows.source(spec, postgres)}"
-        f" WHERE recipients.tenant_id = {tenant} AND recipients.user_id = r.user_id AND ({differs})"
+        f" WHERE {these} AND ({differs})"
     )

@@ -1,4 +1,4 @@
-"""One worker process as chaos starts it, under the product's supervisor: `python -m bench.chaos.worker FOLDER FAULT`.
+"""One worker process as chaos starts it, under the product's supervisor: `… -m bench.chaos.worker FOLDER FAULT PARENT`.
 
 It is the product's worker with four things of chaos's own put in from outside: a clock that can be wrong, a broker
 that can lose rings, providers that note what they do, and short leases and retries.
@@ -105,8 +105,7 @@ def take_slot(folder: Path) -> tuple[int, int]:
 
 def main() -> int:
     """Be one worker until told to stop."""
-    parent = os.getppid()
-    folder, planted = Path(sys.argv[1]), sys.argv[2]
+    folder, planted, parent = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     slot, _lock = take_slot(folder)
     shorten()
     sabotage.plant(planted)

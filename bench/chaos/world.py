@@ -35,6 +35,7 @@ _TIDINGS = str(Path(sys.executable).with_name("tidings"))
 _ROOT = Path(__file__).resolve().parents[2]
 _READY_SECONDS = 120.0  # on a machine that has a lot else to do
 _UNLIMITED = "999999999 per minute"
+_WITH_ITS_PID = ("/bin/sh", "-c", 'exec "$@" "$$"', "sh")  # runs what follows, with its own process id at the end
 _POSTGRES_ENV = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
 
@@ -86,7 +87,7 @@ class World:
         """Start `web` or `worker`, for the first time or again."""
         command = {
             "web": [_TIDINGS, "web"],
-            "worker": [sys.executable, str(SUPERVISOR), "2", sys.executable, "-m", *self._worker],
+            "worker": [*_WITH_ITS_PID, sys.executable, str(SUPERVISOR), "2", sys.executable, "-m", *self._worker],
         }[name]
         if popen := self.processes[name].popen:
             popen.wait()

@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from app.clock import Clock
 from app.core import recipients
@@ -71,6 +72,24 @@ def test_a_removed_person_is_gone_and_removing_again_is_not_found(db: Any, tenan
         recipients.remove(session, tenant_id, "ada")
     with pytest.raises(NotFoundError), db.transaction(tenant(tenant_id)) as session:
         recipients.remove(session, tenant_id, "ada")
+
+
+@pytest.mark.parametrize("shape", ["embedded"])
+def test_known_people_are_looked_up_one_by_one_however_many_a_tenant_has(db: Any, tenant_id: str) -> None:
+    # given statements that are noted as they are run
+    known = [{"user_id": f"u{number}", "name": "A"} for number in range(3)]
+    noted: list[tuple[str, Any]] = []
+    with db.transaction(tenant(tenant_id)) as session:
+        recipients.upsert(session, Clock(), tenant_id, known)
+        event.listen(session.connection(), "before_cursor_execute", lambda *told: noted.append((told[2], told[3])))
+        # when known people come with something new
+        recipients.upsert(session, Clock(), tenant_id, [person | {"name": "B"} for person in known])
+        (update,) = [told for told in noted if told[0].startswith("UPDATE")]
+        plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {update[0]}", update[1]).all()
+    # then the database finds each by his name, and goes through nobody else
+    steps = [str(row[3]) for row in plan]
+    assert not [step for step in steps if step.startswith("SCAN recipients") or step.endswith("(tenant_id=?)")]
+    assert [step for step in steps if "user_id=?" in step]
 
 
 def test_many_writers_of_the_same_people_do_not_lock_up(db: Any, tenant_id: str) -> None:
