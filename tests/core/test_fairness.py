@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
+import psycopg
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from app import rows
 from app.broker import make_bell
@@ -27,6 +28,7 @@ from providers.contract import Accepted, Channel, OutboundMessage
 from tests.conftest import wait_until
 from tests.core.helpers import rows_of
 from tests.core.scripted import Scripted, with_providers
+from tests.servers.postgres import PostgresServer
 
 SLOW, QUICK = "+15550000001", "+15550000002"
 
@@ -209,3 +211,28 @@ def test_what_is_due_is_found_behind_any_number_of_tenants_that_wait(runtime: Ru
             turn = turns.take(session, runtime, Lane.NORMAL, room)
             assert turn
             assert turn.tenant_id == ready
+
+
+READ = """
+SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) FROM pg_stat_xact_user_tables
+WHERE relname LIKE 'notification_logs%'
+"""
+
+
+@pytest.mark.parametrize("shape", ["production"])
+def test_a_claim_reads_no_more_rows_than_it_takes_however_many_wait(
+    runtime: Runtime, tenant_id: str, postgres: PostgresServer
+) -> None:
+    # given many that are finished and many that wait, of which the database has gathered statistics
+    put(runtime, tenant_id, Channel.SMS, QUICK, 6_000)
+    with psycopg.connect(postgres.url_for("postgres", runtime.db.url.database or ""), autocommit=True) as owner:
+        owner.execute("UPDATE notification_logs SET status = 'sent', next_attempt_at = NULL")
+        put(runtime, tenant_id, Channel.EMAIL, "ada@example.com", 3_000)
+        owner.execute("VACUUM ANALYZE notification_logs")
+    # when a hundred of them are chosen
+    with runtime.db.work(system(Purpose.CLAIM)) as session:
+        chosen = claims.due(session, Lane.NORMAL, (tenant_id, "email"), runtime.clock.now(), 100)
+        read = session.execute(text(READ)).scalar()
+    # then the others were left alone
+    assert len(chosen) == 100
+    assert 100 <= read <= 200
