@@ -1,7 +1,8 @@
 """What failures cost: half of all deliveries fail once and are tried again, against the same number that all go well.
 
 webhook: events for 1,000 configurations, the first retry after a second. email: events for 1,000 people, retried after
-30 seconds. What the service spends while it waits idly is taken off both.
+30 seconds. What the service spends while it waits idly is taken off both. Circuit breakers are off: all goes to one
+host, where enough failures come in a row by chance to have it left alone.
 """
 
 from __future__ import annotations

@@ -77,28 +77,29 @@ def test_an_event_that_is_too_much_for_one_transaction_is_planned_in_several(
     assert (event.status, event.failures, event.cursor) == ("planned", 0, 12)
 
 
-def test_events_that_are_too_many_for_one_transaction_are_left_for_the_next(
-    runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # given four events of five people each, and pages of eight
+@pytest.fixture
+def four_events(runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ids of four events of five people each, where a page has eight."""
     add_rule(runtime, tenant_id)
     monkeypatch.setattr(pages, "PAGE", 8)
-    ids = accept(runtime, tenant_id, *[EventInput("news", user_ids=PEOPLE)] * 4)
+    return accept(runtime, tenant_id, *[EventInput("news", user_ids=PEOPLE)] * 4)
+
+
+def test_events_that_are_too_many_for_one_transaction_are_left_for_the_next(
+    runtime: Runtime, tenant_id: str, four_events: list[str]
+) -> None:
     # when
     plan_all(runtime)
     # then
-    assert [told(runtime, tenant_id, event_id) for event_id in ids] == [dict.fromkeys(PEOPLE, 1)] * 4
+    assert [told(runtime, tenant_id, event_id) for event_id in four_events] == [dict.fromkeys(PEOPLE, 1)] * 4
     assert {(event.status, event.failures) for event in rows_of(runtime, tenant_id, Event)} == {("planned", 0)}
 
 
 def test_one_transaction_holds_the_people_of_about_one_page(
-    runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, tenant_id: str, four_events: list[str]
 ) -> None:
-    add_rule(runtime, tenant_id)
-    monkeypatch.setattr(pages, "PAGE", 8)
-    ids = accept(runtime, tenant_id, *[EventInput("news", user_ids=PEOPLE)] * 4)
     planned = one_page(runtime, tenant_id)
-    assert [event.id for event in planned.fresh] == ids[2:]
+    assert [event.id for event in planned.fresh] == four_events[2:]
     assert not planned.begun
 
 
