@@ -10,6 +10,7 @@ from typing import TypeVar
 from . import limits
 from .errors import RenderError, TemplateError
 from .evaluator import Escape, Evaluator
+from .grammar import load_grammar
 from .runtime import Emit
 from .scanner import fault
 from .tree import Program, parse
@@ -19,10 +20,12 @@ from .whitespace import control
 class Clock:
     """The nodes and the CPU time of this thread that compiling one message may take.
 
-    Not wall time: a sound template must not be refused because many threads compile at once.
+    Not wall time: a sound template must not be refused because many threads compile at once. Nor because it is the
+    first one of its process: the grammar is loaded before the time runs.
     """
 
     def __init__(self) -> None:
+        load_grammar()
         self.deadline = time.thread_time() + limits.COMPILE_SECONDS
         self.nodes = 0
 

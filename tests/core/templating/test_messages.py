@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -169,3 +171,18 @@ def test_data_is_never_changed_by_rendering() -> None:
 
 def test_every_channel_names_its_parts() -> None:
     assert set(PARTS) == {"email", "sms", "webhook", "in_app"}
+
+
+def test_the_first_template_of_a_process_is_not_charged_for_loading_the_grammar() -> None:
+    # Given a process that has read no template yet, and less time than loading the grammar takes
+    said = """
+import sys
+from app.core.templating import compile_message, limits
+assert "app.core.templating.syntax" not in sys.modules
+limits.COMPILE_SECONDS = 0.15
+print(compile_message("sms", {"text": "Hello " + 99 * "{{name}}"}, {}).render({"name": "!"})["text"])
+"""
+
+    # When it reads one, Then it is read
+    process = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True)
+    assert process.stdout == f"Hello {99 * '!'}\n", process.stderr
