@@ -52,6 +52,7 @@ PLUMBING = {
         "app.broker",
         "app.clock",
         "app.config",
+        "app.config_rules",
         "app.config_values",
         "app.crypto",
         "app.db",

@@ -18,8 +18,9 @@ from app import rows
 from app.core import inbox
 from app.core.deliveries import content, witness
 from app.core.deliveries.claims import FIRST, Claim
-from app.core.deliveries.content import Known, Parts
+from app.core.deliveries.content import Known
 from app.core.deliveries.drafts import Row
+from app.core.deliveries.outbound import Parts
 from app.core.deliveries.outcome import Tried
 from app.core.runtime import Runtime
 from app.db import Transaction

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 import time
 from collections import defaultdict
@@ -14,9 +13,12 @@ from typing import Any
 import structlog
 from sqlalchemy import bindparam, select, text
 
-from app import rows, tracing
+from app import rows
 from app.core import recipients, templates, webhooks
+from app.core.deliveries import outbound
 from app.core.deliveries.claims import Claim
+from app.core.deliveries.contexts import event_context, person_context
+from app.core.deliveries.outbound import Parts
 from app.core.erased import kept_out
 from app.core.recipients import Person
 from app.core.runtime import Runtime
@@ -25,13 +27,10 @@ from app.core.webhooks import Endpoint
 from app.db import Transaction
 from app.errors import NotFoundError
 from app.models import DeliveryContent, Event, Tenant
-from app.models.base import utc_text
 from app.tenancy import tenant
-from providers.contract import Attachment, Channel, OutboundMessage, PermanentError
+from providers.contract import OutboundMessage, PermanentError
 
 log = structlog.get_logger()
-
-Parts = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,27 +197,6 @@ def _sources(postgres: bool) -> Any:
     return select(Event.id, Event.event_type, Event.occurred_at, Event.data).where(*own)
 
 
-def event_context(event_id: str, event_type: str, occurred_at: Any, data: Mapping[str, Any]) -> dict[str, Any]:
-    """An event as templates and conditions see it."""
-    return {"id": event_id, "type": event_type, "occurredAt": utc_text(occurred_at), "data": data}
-
-
-def person_context(user_id: str | None, person: Person | None) -> dict[str, Any]:
-    """A person as templates and conditions see them; what is not known is left out."""
-    if person is None:
-        return {"userId": user_id} if user_id else {}
-    known = {
-        "userId": person.user_id,
-        "name": person.name,
-        "email": person.email,
-        "phone": person.phone,
-        "locale": person.locale,
-        "timeZone": person.time_zone,
-        "attributes": person.attributes,
-    }
-    return {key: value for key, value in known.items() if value is not None}
-
-
 def _locale(person: Person | None) -> str:
     return (person and person.locale) or "en"
 
@@ -230,7 +208,8 @@ def _message(
         parts = facts.kept.get(claim.id)
         if parts is None:
             parts = fresh[claim.id] = _render(claim, facts, until)
-        return _BUILDERS[Channel(claim.channel)](runtime, claim, facts, parts)
+        endpoint = facts.endpoints.get(claim.configuration_id or "")
+        return outbound.message(runtime, claim, parts, endpoint, facts.tenant["webhook_secret"])
     except PermanentError as fault:
         return fault
     except HurryError:
@@ -267,95 +246,3 @@ def _render(claim: Claim, facts: _Facts, until: float) -> Parts:
 def _envelope(event: Mapping[str, Any]) -> dict[str, Any]:
     """The body that the Standard Webhooks specification advises."""
     return {"type": event.get("type"), "timestamp": event.get("occurredAt"), "data": event.get("data", {})}
-
-
-def _email(_runtime: Runtime, claim: Claim, _facts: _Facts, parts: Parts) -> OutboundMessage:
-    attachments = tuple(
-        Attachment(
-            item["filename"],
-            base64.b64decode(item["content"]),
-            item.get("contentType") or "application/octet-stream",
-            item.get("contentId"),
-        )
-        for item in parts.get("attachments") or ()
-    )
-    return OutboundMessage(
-        claim.id,
-        Channel.EMAIL,
-        claim.address,
-        claim.attempt,
-        claim.created_at,
-        subject=parts.get("subject", ""),
-        text=parts.get("text") or "",
-        html=parts.get("html") or "",
-        sender=parts.get("sender"),
-        reply_to=parts.get("replyTo"),
-        cc=tuple(parts.get("cc") or ()),
-        bcc=tuple(parts.get("bcc") or ()),
-        headers=parts.get("headers") or {},
-        attachments=attachments,
-    )
-
-
-def _sms(runtime: Runtime, claim: Claim, _facts: _Facts, parts: Parts) -> OutboundMessage:
-    # A provider can only call back to an address that the operator has made public.
-    public = runtime.settings.public_url
-    callback = f"{public}/callbacks/twilio/status?delivery={claim.id}" if public else None
-    return OutboundMessage(
-        claim.id,
-        Channel.SMS,
-        claim.address,
-        claim.attempt,
-        claim.created_at,
-        text=parts.get("text", ""),
-        status_callback=callback,
-    )
-
-
-def _webhook(runtime: Runtime, claim: Claim, facts: _Facts, parts: Parts) -> OutboundMessage:
-    url, sealed = claim.address, facts.tenant["webhook_secret"]
-    if claim.configuration_id:
-        endpoint = facts.endpoints.get(claim.configuration_id)
-        if endpoint is None:
-            raise PermanentError("endpoint_deleted", "the webhook configuration was deleted")
-        if not endpoint.enabled and claim.trigger == "event":
-            raise PermanentError("endpoint_disabled", "the webhook configuration is disabled")
-        url, sealed = endpoint.url, endpoint.secret
-    return OutboundMessage(
-        claim.id,
-        Channel.WEBHOOK,
-        url,
-        claim.attempt,
-        claim.created_at,
-        payload=parts["payload"].encode(),
-        secrets=(runtime.vault.open(sealed),),
-        traceparent=tracing.of_attempt(claim.traceparent, claim.attempt_id),
-    )
-
-
-def _in_app(_runtime: Runtime, claim: Claim, _facts: _Facts, parts: Parts) -> OutboundMessage:
-    about = {
-        "tenantId": claim.tenant_id,
-        "eventId": claim.event_id,
-        "eventType": claim.event_type,
-        "type": parts.get("type"),
-        "actionUrl": parts.get("actionUrl"),
-    }
-    return OutboundMessage(
-        claim.id,
-        Channel.IN_APP,
-        claim.address or claim.user_id or "",
-        claim.attempt,
-        claim.created_at,
-        subject=parts.get("title", ""),
-        text=parts.get("text") or "",
-        metadata=about,
-    )
-
-
-_BUILDERS = {
-    Channel.EMAIL: _email,
-    Channel.SMS: _sms,
-    Channel.WEBHOOK: _webhook,
-    Channel.IN_APP: _in_app,
-}

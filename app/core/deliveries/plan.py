@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from app.core.conditions import Condition
-from app.core.deliveries.content import event_context, person_context
+from app.core.deliveries.contexts import event_context, person_context
 from app.core.deliveries.drafts import Row, is_over, new_row, skipped
 from app.core.preferences import Choices
 from app.core.recipients import Person
