@@ -34,9 +34,8 @@ Transaction: TypeAlias = Session | Work
 _WRITE_LOCK_SECONDS = 30.0
 _SIZE = ("page_count", "page_size")
 _VACUUMED_BYTES = 256 * 1024 * 1024  # some seconds' work
-# What the hot path reads in order has its index. PostgreSQL takes columns for independent, so it expects far less to be
-# due than there may be, and would sort all that waits rather than follow the index to the first hundred.
-_PLANNING = {"enable_sort": "off"}
+_IN_ORDER = {"enable_sort": "off", "jit": "off"}  # a plan that may not sort and does looks worth compiling
+_AS_USUAL = {"enable_sort": "on", "jit": "on"}
 _SET_SCOPE = text(
     "SELECT set_config('tidings.scope', :kind, true), set_config('tidings.tenant', :tenant, true),"
     " set_config('tidings.person', :person, true)"
@@ -154,6 +153,21 @@ class Database:
         self.engine.dispose()
 
 
+@contextmanager
+def in_order(session: Transaction) -> Iterator[None]:
+    """Within the block PostgreSQL follows the index that has the rows in the order wanted.
+
+    It takes columns for independent, so it expects far less to be due than there may be, and would sort all that waits
+    to find the first hundred. For statements of that kind only: others it may drive to read whole tables.
+    """
+    if not isinstance(session, Work):
+        yield
+        return
+    session.set_local(_IN_ORDER)
+    yield
+    session.set_local(_AS_USUAL)
+
+
 def narrow(session: Transaction, scope: Scope) -> None:
     """Go on in the same transaction with less to see: from `system`, having found whose turn it is, to its tenant."""
     session.info["scope"] = scope
@@ -164,7 +178,7 @@ def apply_scope(scope: Scope, connection: Connection | Work) -> None:
     """Tell the database whose transaction this is. The only place that does; on SQLite its guard reads it."""
     if isinstance(connection, Work):
         named = {"tidings.scope": scope.kind, "tidings.tenant": scope.tenant_id, "tidings.person": scope.user_id}
-        connection.set_local(named | _PLANNING)
+        connection.set_local(named)
     elif connection.dialect.name == "sqlite":
         connection.info["tidings_scope"] = scope
     else:

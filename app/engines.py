@@ -38,7 +38,7 @@ def postgres_engine(url: str, pool_size: int) -> Engine:
         pool_recycle=1800,
         connect_args={
             **{name: value for name, value in _PATIENCE.items() if name not in address.query},
-            "options": "-c timezone=UTC -c jit=off",  # every statement is small: compiling one costs more than it saves
+            "options": "-c timezone=UTC",
             "client_encoding": "UTF8",
             # psycopg would drop all prepared statements of a connection, also ours, with each rollback.
             "prepare_threshold": None,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -53,6 +54,10 @@ _UNFINISHED: Mapping[str, Sequence[str]] = {
 }
 
 
+class AnotherRunError(Exception):
+    """Somebody else brings the partitions in order just now; the text says so."""
+
+
 @dataclass(frozen=True, slots=True)
 class Partition:
     """One partition of `table`. `start` and `end` are ids; `end` is not in it."""
@@ -92,16 +97,22 @@ def maintain(
     """Bring the partitions in order; yields each step when it is done (with `dry_run`, when it would be).
 
     `keep_days` is {table: days}; 0 and absent: for ever. A step that could not be done says why in `kept`.
-    Connects as the tables' owner. Another run at the same time: nothing is done, and nothing yielded.
+    Connects as the tables' owner. Raises AnotherRunError while another run is at it; a dry run disturbs none.
     """
+    with nullcontext() if dry_run else _only_run(database):
+        for table in PARTITIONED:
+            for step in _planned(database, table, keep_days.get(table, 0), now):
+                yield step if dry_run or step.kept else _done(database, step)
+
+
+@contextmanager
+def _only_run(database: Database) -> Iterator[None]:
     with database.engine.connect() as guard:
         if not guard.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _ONLY_ONE}).scalar():
-            return
+            raise AnotherRunError("Another `tidings migrate --maintain` is under way: nothing was done.")
         guard.commit()
         try:
-            for table in PARTITIONED:
-                for step in _planned(database, table, keep_days.get(table, 0), now):
-                    yield step if dry_run or step.kept else _done(database, step)
+            yield
         finally:  # said, because the server takes its time to see that a connection has gone
             guard.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _ONLY_ONE})
             guard.commit()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from app import partitions, schema
 from app.core.runtime import Runtime
 from app.ids import first_id_of
 from app.models import Attempt, Delivery, Event, WebhookAttempt
-from app.partitions import PARTITIONED, Step
+from app.partitions import PARTITIONED, AnotherRunError, Step
 from app.tenancy import Purpose, system
 from providers.contract import Channel
 from tests.core.helpers import drain, post_direct, rows_of
@@ -202,7 +203,21 @@ def test_the_service_goes_on_with_the_connections_it_has(
 def test_two_runs_at_once_do_not_meet(runtime: Runtime, owner_url: str, history: list[str]) -> None:
     first = schema.maintain(owner_url, "", DAYS, now=NOW)
     next(first)
-    assert maintain(runtime, owner_url) == []
+    with pytest.raises(AnotherRunError, match="nothing was done"):
+        maintain(runtime, owner_url)
+    # but who only asks is answered
+    assert maintain(runtime, owner_url, dry_run=True)
+    assert list(first)
+
+
+def test_the_command_says_that_another_run_keeps_it_from_its_work(
+    runtime: Runtime, owner_url: str, history: list[str], migrate: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    first = schema.maintain(owner_url, "", DAYS, now=NOW)
+    next(first)
+    done = migrate()
+    assert (done.returncode, "under way" in done.stderr, done.stdout) == (1, True, ""), done.stderr
+    assert "steps to do." in migrate("--dry-run").stdout
     assert list(first)
 
 
@@ -231,16 +246,24 @@ def test_looking_for_the_unfinished_reads_no_month(
                     assert "_lease_until_idx" in plan or "_lane_tenant_id_" in plan, plan
 
 
-def test_the_command_says_what_it_does(runtime: Runtime, owner_url: str, history: list[str]) -> None:
+@pytest.fixture
+def migrate(runtime: Runtime, owner_url: str) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command, with options."""
     urls = {"DATABASE_URL": runtime.settings.database_url, "MIGRATION_DATABASE_URL": owner_url}
     environ = os.environ | urls | {"REDIS_URL": runtime.settings.redis_url, "SECRET_KEY": runtime.settings.secret_key}
 
-    def called(*options: str, **more: str) -> subprocess.CompletedProcess[str]:
+    def called(*options: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "app.entrypoints.cli", "migrate", "--maintain", *options]
-        return subprocess.run(command, env=environ | more, capture_output=True, text=True, check=False)
+        return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
 
-    assert "steps to do." in called("--dry-run").stdout
-    done = called()
+    return called
+
+
+def test_the_command_says_what_it_does(
+    history: list[str], migrate: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    assert "steps to do." in migrate("--dry-run").stdout
+    done = migrate()
     assert (done.returncode, "steps done." in done.stdout) == (0, True), done.stderr
 
 

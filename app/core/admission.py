@@ -38,14 +38,15 @@ _DATABASE_SECONDS = 5
 
 
 class OverloadedError(RequestError):
-    """Too much waits already. Nothing was written. `retry_after`: seconds."""
+    """Too much waits already. Nothing was written. `retry_after`: seconds. `blind`: the database is not to be asked."""
 
     status = 503
     code = "overloaded"
 
-    def __init__(self, detail: str, retry_after: int) -> None:
+    def __init__(self, detail: str, retry_after: int, *, blind: bool) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
+        self.blind = blind
 
 
 class Admission:
@@ -77,7 +78,7 @@ class Admission:
 
     def _refuse(self, lane: Lane, why: str, detail: str, seconds: int) -> None:
         ADMISSION_REFUSED.labels(lane.value, why).inc()
-        raise OverloadedError(detail, seconds)
+        raise OverloadedError(detail, seconds, blind=why == "database")
 
     def _begin(self) -> bool:
         """Whether it is for this thread to read the figure now."""

@@ -79,8 +79,7 @@ def begin(session: Transaction, clock: Clock, asked: Asked, *, hours: int = 24) 
     }
     if insert(session, IdempotencyKey, [row]):
         return lease
-    same = {"tenant": asked.tenant_id, "caller": asked.caller_id, "route": asked.route, "key": asked.key}
-    found = session.execute(_SAME, same).one_or_none()
+    found = _same(session, asked)
     if found is None:  # it was given back this very moment
         raise _in_flight()
     if found.expires_at > now:
@@ -91,6 +90,17 @@ def begin(session: Transaction, clock: Clock, asked: Asked, *, hours: int = 24) 
         if found.lease_until > now:
             raise _in_flight()
     return _take_over(session, found, row)
+
+
+def is_answered(session: Transaction, clock: Clock, asked: Asked) -> bool:
+    """Whether `begin` would tell what was answered, or that the key came with another body."""
+    found = _same(session, asked)
+    return found is not None and found.status is not None and found.expires_at > clock.now()
+
+
+def _same(session: Transaction, asked: Asked) -> Any:
+    same = {"tenant": asked.tenant_id, "caller": asked.caller_id, "route": asked.route, "key": asked.key}
+    return session.execute(_SAME, same).one_or_none()
 
 
 def _take_over(session: Transaction, found: Any, row: dict[str, Any]) -> Lease:

@@ -223,7 +223,7 @@ def _write(session: Transaction, clock: Clock, tenant_id: str, people: Sequence[
     if not told:
         return
     parameters = {"rows": rows.dumps(told), "tenant_id": tenant_id, "now": rows.dumps(now).strip('"')}
-    if rows.is_postgres(session):
+    if rows.is_postgres(session) and len(told) > 1:
         rows.defer(session, _LOCK, parameters)
     rows.defer(session, _update(rows.is_postgres(session)), parameters)
 

@@ -126,6 +126,7 @@ def migrate(down: str | None, yes: bool, maintain: bool, dry_run: bool) -> None:
     if down:
         if not yes:
             click.confirm(f"Go back to {down}? What the newer tables hold is lost", abort=True)
+        _refuse_newer(settings)
         schema.downgrade(_owner_url(settings), down)
         click.echo(f"The database is back at {down}.")
     else:
@@ -213,12 +214,16 @@ def _owner_url(settings: Settings) -> str:
 
 
 def _migrate(settings: Settings) -> None:
+    _refuse_newer(settings)
+    schema.upgrade(_owner_url(settings), settings.database_url)
+
+
+def _refuse_newer(settings: Settings) -> None:
     database = Database(_owner_url(settings), pool_size=1)
     newer = complaint(database) if standing(database) == "newer" else ""
     database.close()
     if newer:
         _fail(newer)
-    schema.upgrade(_owner_url(settings), settings.database_url)
 
 
 def _maintain(settings: Settings, dry_run: bool) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
@@ -10,29 +14,33 @@ from app.crypto import Vault, VaultError
 from app.db import Database
 from app.errors import InvalidError, RequestError
 from app.models import Tenant
+from app.partitions import AnotherRunError
 from app.standing import complaint
 from app.tenancy import Purpose, system
 
-FAULTS = (SettingsError, InvalidError, RequestError, DBAPIError, VaultError)
-"""What may keep a process from starting, and is not a fault of the program's."""
+
+class StartError(Exception):
+    """A process cannot start as things stand; the text says why."""
 
 
-class StartError(RequestError):
-    """A process cannot start as things stand."""
+_OTHER_KEY = "SECRET_KEY: is not the one with which this database's secrets were sealed."
+# A special kind of fault before the kind that it is of.
+_WORDS: dict[type[Exception], Callable[[Any], str]] = {
+    StartError: str,
+    AnotherRunError: str,
+    SettingsError: lambda fault: "\n".join(fault.complaints),
+    InvalidError: lambda fault: "\n".join(f"{field}: {message}" for field, message in fault.fields.items()),
+    RequestError: lambda fault: fault.detail,
+    DBAPIError: lambda fault: f"The database cannot be used: {str(fault.orig).splitlines()[0]}",
+    VaultError: lambda _fault: _OTHER_KEY,
+}
+FAULTS = tuple(_WORDS)
+"""What may keep a command from its work, and is not a fault of the program's."""
 
 
 def in_words(fault: Exception) -> str:
     """One of FAULTS for an operator."""
-    match fault:
-        case SettingsError():
-            return "\n".join(fault.complaints)
-        case InvalidError():
-            return "\n".join(f"{field}: {message}" for field, message in fault.fields.items())
-        case RequestError():
-            return fault.detail
-        case DBAPIError():
-            return f"The database cannot be used: {str(fault.orig).splitlines()[0]}"
-    return "SECRET_KEY: is not the one with which this database's secrets were sealed."
+    return next(words(fault) for kind, words in _WORDS.items() if isinstance(fault, kind))
 
 
 def check_production(settings: Settings, command: str) -> None:
@@ -41,14 +49,13 @@ def check_production(settings: Settings, command: str) -> None:
         raise StartError(
             f"`tidings {command}` needs DATABASE_URL (PostgreSQL) and REDIS_URL; without them use `tidings up`."
         )
-    database = Database(settings.database_url, pool_size=1)
-    check_schema(database)
-    with database.transaction(system(Purpose.MIGRATE), read_only=True) as session:
-        sealed = session.execute(select(Tenant.webhook_secret).order_by(Tenant.id).limit(1)).scalar()
+    with closing(Database(settings.database_url, pool_size=1)) as database:
+        check_schema(database)
+        with database.transaction(system(Purpose.MIGRATE), read_only=True) as session:
+            sealed = session.execute(select(Tenant.webhook_secret).order_by(Tenant.id).limit(1)).scalar()
     if not sealed:
         raise StartError("The database has no tenant: run `tidings migrate` first.")
     Vault(settings.secret_key).open(sealed)
-    database.close()
 
 
 def check_schema(database: Database) -> None:

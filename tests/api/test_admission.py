@@ -12,6 +12,7 @@ from app.core import backlog
 from app.core.outbox import Lane
 from app.core.pipeline import EventInput
 from app.core.runtime import Runtime
+from app.entrypoints.api import admission
 from app.models import Event, IdempotencyKey
 from app.tenancy import Purpose, system
 from tests.core.helpers import accept, rows_of
@@ -55,6 +56,21 @@ def test_a_post_is_refused_with_a_word_on_when_to_come_back(
     # and nothing is written, not even that it was asked
     assert len(rows_of(runtime, tenant_id, Event)) == 3
     assert not rows_of(runtime, tenant_id, IdempotencyKey)
+
+
+def test_what_was_taken_in_before_is_answered_as_it_was(
+    client: Any, auth: dict[str, str], runtime: Runtime, tenant_id: str, request: pytest.FixtureRequest
+) -> None:
+    # given a post that was taken in, and then too much that waits
+    first = client.post("/api/events", json=EVENT, headers=auth | {"Idempotency-Key": "once"})
+    request.getfixturevalue("full")
+    admission.install(client.application, runtime)  # which has not looked yet
+    assert client.post("/api/events", json=EVENT, headers=auth).status_code == 503
+    # when it is posted again, because its answer was lost
+    again = client.post("/api/events", json=EVENT, headers=auth | {"Idempotency-Key": "once"})
+    # then it is answered, and a caller does not take it for refused
+    assert (again.status_code, again.json) == (202, first.json)
+    assert again.headers["Idempotency-Replayed"] == "true"
 
 
 @pytest.mark.usefixtures("full")

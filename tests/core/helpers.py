@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from app.core import direct, pipeline
 from app.core.deliveries import send
@@ -12,6 +12,7 @@ from app.core.direct import DirectSend
 from app.core.outbox import Lane
 from app.core.pipeline import EventInput
 from app.core.runtime import Runtime
+from app.db import Transaction
 from app.models import Rule, WebhookConfiguration
 from app.tenancy import tenant
 from providers.contract import Channel
@@ -73,3 +74,14 @@ def drain(runtime: Runtime) -> None:
     for lane in Lane:
         while send.deliver(runtime, lane):
             pass
+
+
+_READ = text(
+    "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) FROM pg_stat_xact_user_tables"
+    " WHERE relname LIKE :table"
+)
+
+
+def rows_read(session: Transaction, table: str) -> int:
+    """How many rows of a table, with its partitions, PostgreSQL has read for this transaction."""
+    return int(session.execute(_READ, {"table": f"{table}%"}).scalar())

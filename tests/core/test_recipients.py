@@ -5,14 +5,18 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import event
 
 from app.clock import Clock
 from app.core import recipients
 from app.core.recipients import Person
+from app.core.runtime import Runtime
 from app.errors import InvalidError, NotFoundError
 from app.tenancy import tenant
+from tests.core.helpers import rows_read
+from tests.servers.postgres import PostgresServer
 
 ADA = {
     "user_id": "ada",
@@ -160,3 +164,27 @@ def test_what_is_not_text_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(InvalidError) as caught:
         recipients.checked({name: value})
     assert list(caught.value.fields.values()) == ["is not text"]
+
+
+MANY_PEOPLE = """
+INSERT INTO recipients (id, tenant_id, user_id, name, attributes, created_at, updated_at)
+SELECT gen_random_uuid(), %(tenant)s, 'u' || number, 'N', '{}', now(), now() FROM generate_series(0, 100000) AS number
+"""
+
+
+@pytest.mark.parametrize("shape", ["production"])
+@pytest.mark.parametrize("count", [1, 20])
+def test_saving_a_few_reads_no_more_people_than_these(
+    runtime: Runtime, tenant_id: str, postgres: PostgresServer, count: int
+) -> None:
+    # given many people, of whom the database has gathered statistics
+    with psycopg.connect(postgres.url_for("postgres", runtime.db.url.database or ""), autocommit=True) as owner:
+        owner.execute(MANY_PEOPLE, {"tenant": tenant_id})
+        owner.execute("VACUUM ANALYZE recipients")
+    # when a few of them come with an event
+    few = [{"user_id": f"u{number * 7}", "name": "O"} for number in range(count)]
+    with runtime.db.work(tenant(tenant_id)) as session:
+        recipients.upsert(session, runtime.clock, tenant_id, few)
+        read = rows_read(session, "recipients")
+    # then the others were left alone
+    assert count <= read <= 10 * count

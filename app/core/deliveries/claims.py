@@ -17,7 +17,7 @@ from sqlalchemy import TextClause, TextualSelect, text
 
 from app import rows
 from app.core.outbox import Lane
-from app.db import Transaction
+from app.db import Transaction, in_order
 from app.ids import new_id
 from app.models import Attempt
 from app.models.base import Id, Utc, utc_text
@@ -194,13 +194,14 @@ def due(
     values: dict[str, Any] = {"lane": lane.value, "tenant": slot[0], "channel": slot[1]}
     values |= {} if postgres else {"now": utc_text(now)}
     found: list[Due] = []
-    for turn in _ORDERS[first]:
-        if found and SUSPECT in (turn, found[0].turn):
-            break
-        wanted = int(suspects) if turn == SUSPECT else limit - len(found)
-        if wanted > 0:
-            statement = _read(_DUE, postgres, turn)
-            found += [Due(*row) for row in session.execute(statement, values | {"limit": wanted})]
+    with in_order(session):
+        for turn in _ORDERS[first]:
+            if found and SUSPECT in (turn, found[0].turn):
+                break
+            wanted = int(suspects) if turn == SUSPECT else limit - len(found)
+            if wanted > 0:
+                statement = _read(_DUE, postgres, turn)
+                found += [Due(*row) for row in session.execute(statement, values | {"limit": wanted})]
     return found
 
 

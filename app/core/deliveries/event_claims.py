@@ -12,7 +12,7 @@ from sqlalchemy import TextClause, TextualSelect, text
 
 from app import rows
 from app.core.outbox import Lane
-from app.db import Transaction
+from app.db import Transaction, in_order
 from app.models import Event
 from app.models.base import Id, Utc, utc_text
 
@@ -164,7 +164,9 @@ def claim(
     postgres = rows.is_postgres(session)
     for suspect in (True, False) if suspects_first else (False, True):
         values = _times(now, postgres) | {"tenant": tenant_id, "lane": lane.value}
-        if found := [ClaimedEvent(**row) for row in session.execute(_claiming(postgres, suspect), values).mappings()]:
+        with in_order(session):
+            found = [ClaimedEvent(**row) for row in session.execute(_claiming(postgres, suspect), values).mappings()]
+        if found:
             return sorted(found, key=lambda event: (event.next_attempt_at, event.id))
     return []
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -60,8 +59,10 @@ Expression = Path | Literal | Call
 
 
 def load_grammar() -> ModuleType:
-    """The grammar, which is loaded when it is first wanted: a process that reads no template goes without."""
-    return import_module(".syntax", __package__)
+    """The grammar, which is loaded when it is first wanted: a web process that reads no template goes without."""
+    from . import syntax
+
+    return syntax
 
 
 def parse_tag(body: str, dynamic: bool = False) -> Call:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-from flask import Flask, current_app
+from flask import Flask, current_app, request
 
-from app.core.admission import Admission
+from app.core.admission import Admission, OverloadedError
 from app.core.outbox import Lane
 from app.core.runtime import Runtime
-from app.entrypoints.api.common import caller
+from app.entrypoints.api import once
+from app.entrypoints.api.common import caller, runtime
 
 _EXTENSION = "tidings.admission"
 View = TypeVar("View", bound=Callable[..., Any])
@@ -29,7 +30,12 @@ def admits(lanes_of: Callable[[Any], Iterable[Lane]]) -> Callable[[View], View]:
         @wraps(view)
         def wrapper(body: Any, *args: Any, **kwargs: Any) -> Any:
             admission = cast(Admission, current_app.extensions[_EXTENSION])
-            admission.judge(lanes_of(body), caller().tenant_id)
+            try:
+                admission.judge(lanes_of(body), caller().tenant_id)
+            except OverloadedError as refusal:
+                # What was taken in before is answered as it was: told that it was refused, a caller might post it anew.
+                if refusal.blind or not once.was_done(runtime(), once.asked(caller(), request)):
+                    raise
             return view(body, *args, **kwargs)
 
         return cast(View, wrapper)

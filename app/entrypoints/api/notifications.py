@@ -10,7 +10,18 @@ from app.core import greetings, inbox
 from app.core.deliveries import records, send
 from app.entrypoints.api.common import ApiBlueprint, caller, doors, person_of, runtime, transaction
 from app.entrypoints.api.deliveries import DeliveriesOut
-from app.entrypoints.api.schemas import ApiSchema, PageQuery, PersonQuery, Time, channel, choice, cursor, many, page_of
+from app.entrypoints.api.schemas import (
+    ApiSchema,
+    PageQuery,
+    PersonQuery,
+    Time,
+    channel,
+    choice,
+    cursor,
+    flag,
+    many,
+    page_of,
+)
 from app.entrypoints.api.schemas import user_id as user_id_field
 from app.models import InAppNotification
 from app.paging import Page
@@ -33,8 +44,8 @@ class NotificationFilter(PageQuery):
     """Whose, and which."""
 
     user_id = user_id_field()
-    unread = fields.Boolean(error_messages={"invalid": "is neither true nor false"})
-    read = fields.Boolean(error_messages={"invalid": "is neither true nor false"})
+    unread = flag()
+    read = flag()
     type = choice(*inbox.TYPES)
     since = Time(metadata={"description": "Made at or after."})
 

@@ -36,6 +36,14 @@ def _id_of(caller: Caller) -> str:
     return caller.api_key_id or str(uuid.uuid5(uuid.UUID(caller.tenant_id), f"person:{caller.user_id}"))
 
 
+def was_done(runtime: Runtime, request: idempotency.Asked | None) -> bool:
+    """Whether the same request was answered before. Writes nothing."""
+    if request is None:
+        return False
+    with runtime.db.work(tenant(request.tenant_id), read_only=True) as session:
+        return idempotency.is_answered(session, runtime.clock, request)
+
+
 def do(
     runtime: Runtime,
     caller: Caller,

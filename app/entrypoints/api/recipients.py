@@ -11,7 +11,7 @@ from werkzeug.routing import BaseConverter
 from app.core import erasures, exports, recipients
 from app.entrypoints.api.common import ApiBlueprint, caller, deleted, runtime, transaction
 from app.entrypoints.api.erasures import ErasureOut
-from app.entrypoints.api.schemas import ApiSchema, JsonObject, PageQuery, Time, cursor, page_of, text
+from app.entrypoints.api.schemas import ApiSchema, JsonObject, PageQuery, Time, cursor, flag, page_of, text
 from app.errors import NotFoundError
 from app.models import Recipient
 from app.paging import Page
@@ -71,7 +71,7 @@ class ExportOut(ApiSchema):
 class DeleteQuery(ApiSchema):
     """How much is to go."""
 
-    erase = fields.Boolean(
+    erase = flag(
         load_default=False,
         metadata={"description": "true: everything about the person goes, and the answer is a receipt."},
     )

@@ -114,6 +114,11 @@ def whole(least: int, most: int, **options: Any) -> fields.Integer:
     return fields.Integer(strict=True, validate=judge, error_messages={"invalid": "is not a whole number"}, **options)
 
 
+def flag(**kwargs: Any) -> fields.Boolean:
+    """true or false in a query, in the usual spellings."""
+    return fields.Boolean(error_messages={"invalid": "is neither true nor false"}, **kwargs)
+
+
 class StrictBoolean(fields.Boolean):
     """true or false of JSON; no words that mean the same."""
 

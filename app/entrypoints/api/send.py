@@ -81,7 +81,7 @@ class EmailIn(SendIn):
 
     @post_load
     def as_send(self, data: dict[str, Any], **_kwargs: Any) -> direct.DirectSend:
-        """What the pipeline takes."""
+        """What `direct` takes."""
         parts = {"replyTo": data.get("reply_to")}
         names = ("subject", "text", "html", "sender", "cc", "bcc", "attachments", "headers")
         parts.update({name: data.get(name) for name in names})
@@ -96,7 +96,7 @@ class SmsIn(SendIn):
 
     @post_load
     def as_send(self, data: dict[str, Any], **_kwargs: Any) -> direct.DirectSend:
-        """What the pipeline takes."""
+        """What `direct` takes."""
         return _direct(Channel.SMS, data["to"], {"text": data["message"]}, data)
 
 
@@ -108,7 +108,7 @@ class WebhookIn(SendIn):
 
     @post_load
     def as_send(self, data: dict[str, Any], **_kwargs: Any) -> direct.DirectSend:
-        """What the pipeline takes."""
+        """What `direct` takes."""
         payload = json.dumps(data["payload"], ensure_ascii=False, separators=(",", ":"))
         return _direct(Channel.WEBHOOK, [data["url"]], {"payload": payload}, data)
 
@@ -124,7 +124,7 @@ class InAppIn(SendIn):
 
     @post_load
     def as_send(self, data: dict[str, Any], **_kwargs: Any) -> direct.DirectSend:
-        """What the pipeline takes."""
+        """What `direct` takes."""
         parts = {"title": data["title"], "text": data["message"], "type": data["type"]}
         if "action_url" in data:
             parts["actionUrl"] = data["action_url"]
