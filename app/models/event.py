@@ -33,6 +33,14 @@ class Event(TenantOwned):
             postgresql_where=text("status = 'received'"),
             sqlite_where=text("status = 'received'"),
         ),
+        Index(  # what went wrong is looked for on its own, and is rare
+            "ix_event_logs_suspects",
+            "lane",
+            "tenant_id",
+            "next_attempt_at",
+            postgresql_where=text("status = 'received' AND failures > 0"),
+            sqlite_where=text("status = 'received' AND failures > 0"),
+        ),
         Index(
             "ix_event_logs_leased",
             "lease_until",

@@ -83,5 +83,8 @@ _READ = text(
 
 
 def rows_read(session: Transaction, table: str) -> int:
-    """How many rows of a table, with its partitions, PostgreSQL has read for this transaction."""
-    return int(session.execute(_READ, {"table": f"{table}%"}).scalar())
+    """How many rows of a table, with its partitions, PostgreSQL has read on this connection and not yet reported.
+
+    The difference of two readings in one transaction is what was read between them.
+    """
+    return int(session.execute(_READ, {"table": f"{table}%"}).scalar() or 0)

@@ -35,11 +35,12 @@ SELECT tenant_id FROM waiting WHERE (
   AND e.tenant_id = waiting.tenant_id ORDER BY e.next_attempt_at LIMIT 1) <= {now} ORDER BY tenant_id
 """
 # An event whose planning went wrong before may have cost a worker its life: it is planned on its own.
+# As an array PostgreSQL looks up each id; with a plain IN it may join them with all that waits.
 _CLAIM = """
 UPDATE event_logs SET status = 'planning', attempt = attempt + 1, lease_until = {lease}
-WHERE tenant_id = :tenant AND status = 'received' AND id IN (
+WHERE tenant_id = :tenant AND status = 'received' AND id {among} (
   SELECT id FROM event_logs WHERE tenant_id = :tenant AND status = 'received' AND lane = :lane
-  AND next_attempt_at <= {now} AND failures {suspect} 0 ORDER BY next_attempt_at LIMIT {limit} {lock})
+  AND next_attempt_at <= {now} AND failures {suspect} 0 ORDER BY next_attempt_at LIMIT {limit} {lock}){end}
 RETURNING id, tenant_id, event_type, data, user_ids, occurred_at, lane, test, cursor, attempt, notes, expires_at,
   topics, topic_index, topic_after, failures, next_attempt_at, traceparent
 """
@@ -116,6 +117,8 @@ def _statement(template: str, postgres: bool, suspect: bool = False) -> TextClau
             lease="now() + :lease_seconds * interval '1 second'" if postgres else ":lease_until",
             due="now() + :delay * interval '1 second'" if postgres else ":due_at",
             lock="FOR UPDATE SKIP LOCKED" if postgres else "",
+            among="= ANY (ARRAY" if postgres else "IN",
+            end=")" if postgres else "",
             suspect=">" if suspect else "=",
             limit="1" if suspect else str(BATCH),
             rows=rows.source(_SPEC, postgres),
