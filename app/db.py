@@ -35,7 +35,7 @@ _WRITE_LOCK_SECONDS = 30.0
 _SIZE = ("page_count", "page_size")
 _VACUUMED_BYTES = 256 * 1024 * 1024  # some seconds' work
 _IN_ORDER = {"enable_sort": "off", "jit": "off"}  # a plan that may not sort and does looks worth compiling
-_AS_USUAL = {"enable_sort": "on", "jit": "on"}
+_AS_USUAL = dict.fromkeys(_IN_ORDER)  # what the connection has, which may be the operator's choice
 _SET_SCOPE = text(
     "SELECT set_config('tidings.scope', :kind, true), set_config('tidings.tenant', :tenant, true),"
     " set_config('tidings.person', :person, true)"

@@ -97,7 +97,7 @@ class Link(Protocol):
 
     postgres: bool
 
-    def set_local(self, settings: Mapping[str, str]) -> None: ...
+    def set_local(self, settings: Mapping[str, str | None]) -> None: ...
     def run(self, statement: Ready, values: Mapping[str, Any]) -> Rows: ...
     def defer(self, statement: Ready, values: Mapping[str, Any]) -> None: ...
     def commit(self) -> None: ...
@@ -131,8 +131,8 @@ class Work:
         self.info = info
         self.postgres = link.postgres
 
-    def set_local(self, settings: Mapping[str, str]) -> None:
-        """Give settings of PostgreSQL's a value until the transaction ends. SQLite has none."""
+    def set_local(self, settings: Mapping[str, str | None]) -> None:
+        """Give settings of PostgreSQL's a value until the transaction ends; None: the connection's. SQLite has none."""
         self._link.set_local(settings)
 
     def execute(self, statement: ClauseElement, values: Mapping[str, Any] | None = None) -> Rows:
@@ -199,7 +199,7 @@ class SqliteLink:
         self._plainly(begin)
         self._check = check
 
-    def set_local(self, settings: Mapping[str, str]) -> None:
+    def set_local(self, settings: Mapping[str, str | None]) -> None:
         """There are none."""
 
     def run(self, statement: Ready, values: Mapping[str, Any]) -> Rows:
@@ -247,8 +247,8 @@ class PostgresLink:
         self._wire = wire
         self._waiting: list[Command] = [("BEGIN", ())]
 
-    def set_local(self, settings: Mapping[str, str]) -> None:
-        """Give settings a value until the transaction ends."""
+    def set_local(self, settings: Mapping[str, str | None]) -> None:
+        """See Work.set_local."""
         self._waiting.append((_set_local(tuple(settings)), tuple(settings.values())))
 
     def run(self, statement: Ready, values: Mapping[str, Any]) -> Rows:

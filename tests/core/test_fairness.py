@@ -9,15 +9,16 @@ from dataclasses import replace
 
 import psycopg
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from app import rows
 from app.broker import make_bell
 from app.config import Settings
-from app.core.deliveries import claims, content, send, turns
+from app.core.deliveries import claims, content, event_claims, send, turns
 from app.core.deliveries.drafts import new_row
 from app.core.deliveries.gates import Limits, Room
 from app.core.outbox import Job, Lane
+from app.core.pipeline import EventInput
 from app.core.runtime import Runtime
 from app.entrypoints import actors
 from app.ids import new_id
@@ -26,7 +27,7 @@ from app.running.worker import InProcessWorker
 from app.tenancy import Purpose, system, tenant
 from providers.contract import Accepted, Channel, OutboundMessage
 from tests.conftest import wait_until
-from tests.core.helpers import rows_of, rows_read
+from tests.core.helpers import accept, rows_of, rows_read
 from tests.core.scripted import Scripted, with_providers
 from tests.servers.postgres import PostgresServer
 
@@ -127,7 +128,7 @@ def test_a_single_delivery_goes_out_while_another_tenants_all_hang(runtime: Runt
     try:
         house.bell.ring(Job.DELIVER, Lane.NORMAL)
         # then the one goes out, though none of the thousand has
-        wait_until(lambda: rows_of(house, another, Delivery, status="sent"))
+        wait_until(lambda: rows_of(house, another, Delivery, status="sent"), 25.0)
         assert not rows_of(house, tenant_id, Delivery, status="sent")
     finally:
         gate.opened.set()
@@ -225,8 +226,47 @@ def test_a_claim_reads_no_more_rows_than_it_takes_however_many_wait(
         owner.execute("VACUUM ANALYZE notification_logs")
     # when a hundred of them are chosen
     with runtime.db.work(system(Purpose.CLAIM)) as session:
+        before = rows_read(session, "notification_logs")
         chosen = claims.due(session, Lane.NORMAL, (tenant_id, "email"), runtime.clock.now(), 100)
-        read = rows_read(session, "notification_logs")
+        read = rows_read(session, "notification_logs") - before
     # then the others were left alone
     assert len(chosen) == 100
     assert 100 <= read <= 200
+
+
+@pytest.mark.parametrize("shape", ["production"])
+@pytest.mark.parametrize("suspects_first", [False, True])
+def test_a_claim_of_events_reads_no_more_rows_than_it_takes_however_many_wait(
+    runtime: Runtime, tenant_id: str, postgres: PostgresServer, suspects_first: bool
+) -> None:
+    # given many events that wait, of which the database has gathered statistics
+    accept(runtime, tenant_id, *[EventInput("news")] * 3_000)
+    with psycopg.connect(postgres.url_for("postgres", runtime.db.url.database or ""), autocommit=True) as owner:
+        owner.execute("VACUUM ANALYZE event_logs")
+    # when some are claimed, and also when what went wrong has its turn
+    with runtime.db.work(tenant(tenant_id)) as session:
+        before = rows_read(session, "event_logs")
+        claimed = event_claims.claim(
+            session, Lane.NORMAL, tenant_id, runtime.clock.now(), suspects_first=suspects_first
+        )
+        read = rows_read(session, "event_logs") - before
+    # then the others were left alone
+    assert len(claimed) == event_claims.BATCH
+    assert read <= 4 * event_claims.BATCH
+
+
+@pytest.mark.parametrize("shape", ["production"])
+def test_a_claim_leaves_the_operators_settings_of_the_database_as_they_are(
+    runtime: Runtime, tenant_id: str, postgres: PostgresServer
+) -> None:
+    # given a database that the operator has told never to compile plans
+    name = runtime.db.url.database or ""
+    with psycopg.connect(postgres.url_for("postgres", name), autocommit=True) as owner:
+        owner.execute(f'ALTER DATABASE "{name}" SET jit = off')  # type: ignore[arg-type]
+    runtime.db.engine.dispose()
+    # when
+    with runtime.db.work(system(Purpose.CLAIM)) as session:
+        claims.due(session, Lane.NORMAL, (tenant_id, "email"), runtime.clock.now(), 100)
+        # then
+        now = [session.execute(text(f"SHOW {setting}")).scalar() for setting in ("jit", "enable_sort")]
+    assert now == ["off", "on"]
