@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
+from enum import StrEnum
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,7 +25,6 @@ from app.core.backlog import Backlog
 from app.core.outbox import Lane
 from app.core.runtime import Runtime
 from app.errors import RequestError
-from app.metrics import ADMISSION_REFUSED
 from app.tenancy import Purpose, system
 
 log = structlog.get_logger()
@@ -37,16 +37,24 @@ _RETRY_SECONDS = {Lane.TRANSACTIONAL: 5, Lane.NORMAL: 15, Lane.BULK: 60}
 _DATABASE_SECONDS = 5
 
 
+class Pressed(StrEnum):
+    """What there is too little of."""
+
+    BACKLOG = "backlog"
+    DATABASE = "database"
+
+
 class OverloadedError(RequestError):
-    """Too much waits already. Nothing was written. `retry_after`: seconds. `blind`: the database is not to be asked."""
+    """No more is taken in for this lane. Nothing was written. `retry_after`: seconds."""
 
     status = 503
     code = "overloaded"
 
-    def __init__(self, detail: str, retry_after: int, *, blind: bool) -> None:
+    def __init__(self, detail: str, retry_after: int, lane: Lane, why: Pressed) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
-        self.blind = blind
+        self.lane = lane
+        self.why = why
 
 
 class Admission:
@@ -70,15 +78,12 @@ class Admission:
             self._read()
         wanted = sorted(set(lanes), key=list(Lane).index, reverse=True)
         if not self._answers():
-            self._refuse(wanted[0], "database", "The database is not up to more just now.", _DATABASE_SECONDS)
+            detail = "The database is not up to more just now."
+            raise OverloadedError(detail, _DATABASE_SECONDS, wanted[0], Pressed.DATABASE)
         for lane in wanted:
             if self._is_full(lane, tenant_id):
                 detail = f"Too much waits in the lane {lane.value} already."
-                self._refuse(lane, "backlog", detail, _RETRY_SECONDS[lane])
-
-    def _refuse(self, lane: Lane, why: str, detail: str, seconds: int) -> None:
-        ADMISSION_REFUSED.labels(lane.value, why).inc()
-        raise OverloadedError(detail, seconds, blind=why == "database")
+                raise OverloadedError(detail, _RETRY_SECONDS[lane], lane, Pressed.BACKLOG)
 
     def _begin(self) -> bool:
         """Whether it is for this thread to read the figure now."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from app.config import Settings
 from app.core import backlog
@@ -20,6 +21,7 @@ from tests.core.helpers import accept, rows_of
 EVENT = {"eventType": "a.b"}
 MAIL = {"to": "ada@example.com", "subject": "s", "text": "t"}
 NOTE = {"userId": "ada", "title": "t", "message": "m"}
+REFUSED = ("tidings_admission_refused_total", {"lane": "normal", "why": "backlog"})
 
 
 @pytest.fixture
@@ -66,11 +68,15 @@ def test_what_was_taken_in_before_is_answered_as_it_was(
     request.getfixturevalue("full")
     admission.install(client.application, runtime)  # which has not looked yet
     assert client.post("/api/events", json=EVENT, headers=auth).status_code == 503
+    refused = REGISTRY.get_sample_value(*REFUSED)
+    assert refused
     # when it is posted again, because its answer was lost
     again = client.post("/api/events", json=EVENT, headers=auth | {"Idempotency-Key": "once"})
     # then it is answered, and a caller does not take it for refused
     assert (again.status_code, again.json) == (202, first.json)
     assert again.headers["Idempotency-Replayed"] == "true"
+    # nor does who watches the service
+    assert REGISTRY.get_sample_value(*REFUSED) == refused
 
 
 @pytest.mark.usefixtures("full")

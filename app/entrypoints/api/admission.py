@@ -8,11 +8,12 @@ from typing import Any, TypeVar, cast
 
 from flask import Flask, current_app, request
 
-from app.core.admission import Admission, OverloadedError
+from app.core.admission import Admission, OverloadedError, Pressed
 from app.core.outbox import Lane
 from app.core.runtime import Runtime
 from app.entrypoints.api import once
 from app.entrypoints.api.common import caller, runtime
+from app.metrics import ADMISSION_REFUSED
 
 _EXTENSION = "tidings.admission"
 View = TypeVar("View", bound=Callable[..., Any])
@@ -34,7 +35,9 @@ def admits(lanes_of: Callable[[Any], Iterable[Lane]]) -> Callable[[View], View]:
                 admission.judge(lanes_of(body), caller().tenant_id)
             except OverloadedError as refusal:
                 # What was taken in before is answered as it was: told that it was refused, a caller might post it anew.
-                if refusal.blind or not once.was_done(runtime(), once.asked(caller(), request)):
+                blind = refusal.why is Pressed.DATABASE
+                if blind or not once.was_done(runtime(), once.asked(caller(), request)):
+                    ADMISSION_REFUSED.labels(refusal.lane.value, refusal.why.value).inc()
                     raise
             return view(body, *args, **kwargs)
 
