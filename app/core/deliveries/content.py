@@ -18,7 +18,7 @@ from app.core import recipients, templates, webhooks
 from app.core.deliveries import outbound
 from app.core.deliveries.claims import Claim
 from app.core.deliveries.contexts import event_context, person_context
-from app.core.deliveries.outbound import Parts
+from app.core.deliveries.outbound import Parts, Try
 from app.core.erased import kept_out
 from app.core.recipients import Person
 from app.core.runtime import Runtime
@@ -209,7 +209,7 @@ def _message(
         if parts is None:
             parts = fresh[claim.id] = _render(claim, facts, until)
         endpoint = facts.endpoints.get(claim.configuration_id or "")
-        return outbound.message(runtime, claim, parts, endpoint, facts.tenant["webhook_secret"])
+        return outbound.message(runtime, Try(claim, parts, endpoint, facts.tenant["webhook_secret"]))
     except PermanentError as fault:
         return fault
     except HurryError:

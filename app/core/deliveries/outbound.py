@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from app import tracing
@@ -15,21 +17,25 @@ Parts = dict[str, Any]
 """What `DeliveryContent.parts` says."""
 
 
-def message(
-    runtime: Runtime, claim: Claim, parts: Parts, endpoint: Endpoint | None, own_secret: str
-) -> OutboundMessage:
-    """The message of one try. `endpoint`: the webhook configuration that it is for; without one a webhook is signed
-    with the tenant's `own_secret`, sealed. Raises PermanentError when that configuration may not be sent to.
+@dataclass(frozen=True, slots=True)
+class Try:
+    """What one try is made of. `endpoint`: the webhook configuration that it is for; without one a webhook is signed
+    with the tenant's `own_secret`, sealed.
     """
-    channel = Channel(claim.channel)
-    if channel is Channel.WEBHOOK:
-        return _webhook(runtime, claim, parts, endpoint, own_secret)
-    if channel is Channel.SMS:
-        return _sms(runtime, claim, parts)
-    return _email(claim, parts) if channel is Channel.EMAIL else _in_app(claim, parts)
+
+    claim: Claim
+    parts: Parts
+    endpoint: Endpoint | None
+    own_secret: str
 
 
-def _email(claim: Claim, parts: Parts) -> OutboundMessage:
+def message(runtime: Runtime, one: Try) -> OutboundMessage:
+    """The message of one try. Raises PermanentError when its configuration may not be sent to."""
+    return _BUILDERS[Channel(one.claim.channel)](runtime, one)
+
+
+def _email(_runtime: Runtime, one: Try) -> OutboundMessage:
+    claim, parts = one.claim, one.parts
     attachments = tuple(
         Attachment(
             item["filename"],
@@ -57,25 +63,24 @@ def _email(claim: Claim, parts: Parts) -> OutboundMessage:
     )
 
 
-def _sms(runtime: Runtime, claim: Claim, parts: Parts) -> OutboundMessage:
+def _sms(runtime: Runtime, one: Try) -> OutboundMessage:
     # A provider can only call back to an address that the operator has made public.
     public = runtime.settings.public_url
-    callback = f"{public}/callbacks/twilio/status?delivery={claim.id}" if public else None
+    callback = f"{public}/callbacks/twilio/status?delivery={one.claim.id}" if public else None
     return OutboundMessage(
-        claim.id,
+        one.claim.id,
         Channel.SMS,
-        claim.address,
-        claim.attempt,
-        claim.created_at,
-        text=parts.get("text", ""),
+        one.claim.address,
+        one.claim.attempt,
+        one.claim.created_at,
+        text=one.parts.get("text", ""),
         status_callback=callback,
     )
 
 
-def _webhook(
-    runtime: Runtime, claim: Claim, parts: Parts, endpoint: Endpoint | None, own_secret: str
-) -> OutboundMessage:
-    url, sealed = claim.address, own_secret
+def _webhook(runtime: Runtime, one: Try) -> OutboundMessage:
+    claim, endpoint = one.claim, one.endpoint
+    url, sealed = claim.address, one.own_secret
     if claim.configuration_id:
         if endpoint is None:
             raise PermanentError("endpoint_deleted", "the webhook configuration was deleted")
@@ -88,13 +93,14 @@ def _webhook(
         url,
         claim.attempt,
         claim.created_at,
-        payload=parts["payload"].encode(),
+        payload=one.parts["payload"].encode(),
         secrets=(runtime.vault.open(sealed),),
         traceparent=tracing.of_attempt(claim.traceparent, claim.attempt_id),
     )
 
 
-def _in_app(claim: Claim, parts: Parts) -> OutboundMessage:
+def _in_app(_runtime: Runtime, one: Try) -> OutboundMessage:
+    claim, parts = one.claim, one.parts
     about = {
         "tenantId": claim.tenant_id,
         "eventId": claim.event_id,
@@ -112,3 +118,11 @@ def _in_app(claim: Claim, parts: Parts) -> OutboundMessage:
         text=parts.get("text") or "",
         metadata=about,
     )
+
+
+_BUILDERS: dict[Channel, Callable[[Runtime, Try], OutboundMessage]] = {
+    Channel.EMAIL: _email,
+    Channel.SMS: _sms,
+    Channel.WEBHOOK: _webhook,
+    Channel.IN_APP: _in_app,
+}
