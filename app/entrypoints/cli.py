@@ -124,9 +124,9 @@ def migrate(down: str | None, yes: bool, maintain: bool, dry_run: bool) -> None:
         return
     held = embedded.lock(settings.data_dir) if settings.embedded else None
     if down:
+        _refuse_newer(settings)
         if not yes:
             click.confirm(f"Go back to {down}? What the newer tables hold is lost", abort=True)
-        _refuse_newer(settings)
         schema.downgrade(_owner_url(settings), down)
         click.echo(f"The database is back at {down}.")
     else:
@@ -227,7 +227,7 @@ def _refuse_newer(settings: Settings) -> None:
 
 
 def _maintain(settings: Settings, dry_run: bool) -> None:
-    """Exit status 1: something was in use, and is left for the next run."""
+    """Exit status 1: something was in use, and is left for the next run; or another run is at it."""
     if settings.embedded:
         click.echo("The embedded database has no partitions. Nothing to do: the running service removes what is old.")
         return
