@@ -158,7 +158,7 @@ def worker(runtime: Runtime) -> Iterator[InProcessWorker]:
     made.stop()
 
 
-def wait_until(check: Callable[[], Any], seconds: float = 15.0) -> Any:
+def wait_until(check: Callable[[], Any], seconds: float = 30.0) -> Any:
     """What `check` returns as soon as it is true; fails after `seconds`."""
     end = time.monotonic() + seconds
     while True:

@@ -35,7 +35,7 @@ from tests.servers.redis import start_redis
 pytestmark = pytest.mark.timeout(300)  # whole processes start and stop, several times
 PATIENCE = 90.0
 AWAY_SECONDS = 1.5
-IN_A_ROW = 100  # answers, over both web processes
+IN_A_ROW = 400  # answers, over both web processes
 EVENT = {"eventType": "seen.one", "data": {}}
 
 

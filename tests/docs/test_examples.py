@@ -19,7 +19,7 @@ from tests.servers.process import find_program, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "docs/get-started.md", "docs/api.md", "docs/preferences.md", "docs/webhooks.md")
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 class Reader:

@@ -180,7 +180,7 @@ class HttpReceiver:
         with self._changed:
             self._scripts[path] = list(scripts)
 
-    def wait_for(self, count: int, timeout_s: float = 10.0) -> list[Received]:
+    def wait_for(self, count: int, timeout_s: float = 30.0) -> list[Received]:
         """Wait until `count` requests have come, and give them. Raises AssertionError when they do not."""
         with self._changed:
             came = self._changed.wait_for(lambda: len(self.ledger) >= count, timeout_s)

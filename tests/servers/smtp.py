@@ -103,7 +103,7 @@ class SmtpServer:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
-    def wait_for(self, count: int, timeout_s: float = 10.0) -> list[ReceivedMail]:
+    def wait_for(self, count: int, timeout_s: float = 30.0) -> list[ReceivedMail]:
         """Wait until `count` mails are accepted, and give them. Raises AssertionError when they are not."""
         with self._changed:
             came = self._changed.wait_for(lambda: len(self.ledger) >= count, timeout_s)

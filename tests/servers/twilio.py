@@ -71,7 +71,7 @@ class TwilioServer:
         body = {"code": code, "message": f"scripted {code}", "status": status, "more_info": ""}
         self._failures[to] = [_json(status, body, headers)] * times
 
-    def wait_for(self, count: int, timeout_s: float = 10.0) -> list[ReceivedSms]:
+    def wait_for(self, count: int, timeout_s: float = 30.0) -> list[ReceivedSms]:
         """Wait until `count` messages are accepted, and give them. Raises AssertionError when they are not."""
         with self._changed:
             came = self._changed.wait_for(lambda: len(self.ledger) >= count, timeout_s)
