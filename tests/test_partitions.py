@@ -211,13 +211,16 @@ def test_two_runs_at_once_do_not_meet(runtime: Runtime, owner_url: str, history:
 
 
 def test_the_command_says_that_another_run_keeps_it_from_its_work(
-    runtime: Runtime, owner_url: str, history: list[str], migrate: Callable[..., subprocess.CompletedProcess[str]]
+    runtime: Runtime,
+    owner_url: str,
+    history: list[str],
+    maintain_command: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     first = schema.maintain(owner_url, "", DAYS, now=NOW)
     next(first)
-    done = migrate()
+    done = maintain_command()
     assert (done.returncode, "under way" in done.stderr, done.stdout) == (1, True, ""), done.stderr
-    assert "steps to do." in migrate("--dry-run").stdout
+    assert "steps to do." in maintain_command("--dry-run").stdout
     assert list(first)
 
 
@@ -247,8 +250,8 @@ def test_looking_for_the_unfinished_reads_no_month(
 
 
 @pytest.fixture
-def migrate(runtime: Runtime, owner_url: str) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """The command, with options."""
+def maintain_command(runtime: Runtime, owner_url: str) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`tidings migrate --maintain`, with more options."""
     urls = {"DATABASE_URL": runtime.settings.database_url, "MIGRATION_DATABASE_URL": owner_url}
     environ = os.environ | urls | {"REDIS_URL": runtime.settings.redis_url, "SECRET_KEY": runtime.settings.secret_key}
 
@@ -260,10 +263,10 @@ def migrate(runtime: Runtime, owner_url: str) -> Callable[..., subprocess.Comple
 
 
 def test_the_command_says_what_it_does(
-    history: list[str], migrate: Callable[..., subprocess.CompletedProcess[str]]
+    history: list[str], maintain_command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    assert "steps to do." in migrate("--dry-run").stdout
-    done = migrate()
+    assert "steps to do." in maintain_command("--dry-run").stdout
+    done = maintain_command()
     assert (done.returncode, "steps done." in done.stdout) == (0, True), done.stderr
 
 
