@@ -51,7 +51,8 @@ def create_app(
     if runtime is None:
         settings = settings or load_settings()
         configure_logs(settings)
-        runtime = make_runtime(settings, clock)
+        # Who asks waits; a worker does not mind.
+        runtime = make_runtime(settings, clock, silent_seconds=settings.database_timeout / 1000)
     app = Flask("tidings", static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.json.compact = True  # type: ignore[attr-defined]

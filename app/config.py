@@ -56,6 +56,9 @@ class Settings:
         "The same database as its owner, for `tidings migrate`; default DATABASE_URL.",
         secret=True,
     )
+    database_timeout: int = setting(
+        15_000, whole(100, 600_000), "Milliseconds that a web process waits for PostgreSQL while it says nothing."
+    )
     redis_url: str = setting(
         "", url("redis", "rediss", "unix"), "Redis, needed with PostgreSQL; empty: embedded.", secret=True
     )

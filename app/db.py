@@ -8,6 +8,7 @@ a tenant table that does not name its tenant.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
 from app.engines import MORE_ON_POSTGRES, MORE_ON_SQLITE, postgres_engine, sqlite_engine
+from app.patience import PatientConnection
 from app.tenancy import Scope, check
 from app.wire import Prepared, Wire
 from app.work import Link, PostgresLink, SqliteLink, Work, wrapped
@@ -45,13 +47,16 @@ _SET_SCOPE = text(
 class Database:
     """One database. Open transactions with `transaction(scope)`; call `close()` at the end.
 
-    `url` is `postgresql://…` or `sqlite:///path`. `pool_size` is how many threads may hold a connection at once.
+    `url` is `postgresql://…` or `sqlite:///path`. `pool_size` is how many threads may hold a connection at once. With
+    `silent_seconds` a PostgreSQL that leaves a statement without a word for so long is as good as away.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 16) -> None:
+    def __init__(self, url: str, *, pool_size: int = 16, silent_seconds: float = math.inf) -> None:
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self.engine = sqlite_engine(url, pool_size) if self.is_sqlite else postgres_engine(url, pool_size)
+        self.engine = (
+            sqlite_engine(url, pool_size) if self.is_sqlite else postgres_engine(url, pool_size, silent_seconds)
+        )
         self._reading = self.engine.execution_options(tidings_read=True)
         self._write_lock = threading.Lock()
         self._most_connections = pool_size + (MORE_ON_SQLITE if self.is_sqlite else MORE_ON_POSTGRES)
@@ -189,6 +194,6 @@ def apply_scope(scope: Scope, connection: Connection | Work) -> None:
 def _give_back(borrowed: Any) -> None:
     """To the pool, unless the connection is dead or somewhere in the middle of a conversation."""
     connection = borrowed.driver_connection
-    if isinstance(connection, psycopg.Connection) and Wire(connection, Prepared()).broken:
+    if isinstance(connection, PatientConnection) and Wire(connection, Prepared()).broken:
         borrowed.invalidate()
     borrowed.close()

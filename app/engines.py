@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Dialect, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DisconnectionError
 
+from app.patience import PatientConnection
 from app.tenancy import check
 
 _IDLE_SECONDS = 1.0
@@ -27,8 +28,8 @@ _PATIENCE: Mapping[str, int] = {
 MORE_ON_POSTGRES, MORE_ON_SQLITE = 4, 16  # connections beyond the pool's size, when all are in use
 
 
-def postgres_engine(url: str, pool_size: int) -> Engine:
-    """`pool_size` is how many connections are kept."""
+def postgres_engine(url: str, pool_size: int, silent_seconds: float) -> Engine:
+    """`pool_size` is how many connections are kept; a server may be silent for `silent_seconds`."""
     address = make_url(url).set(drivername="postgresql+psycopg")
     engine = create_engine(
         address,
@@ -44,9 +45,16 @@ def postgres_engine(url: str, pool_size: int) -> Engine:
             "prepare_threshold": None,
         },
     )
+    event.listen(engine, "do_connect", partial(_connect, silent_seconds))
     event.listen(engine, "checkin", _note_use)
     event.listen(engine, "checkout", partial(_ping_if_idle, engine.dialect))
     return engine
+
+
+def _connect(silent_seconds: float, _dialect: Dialect, _record: Any, args: Any, parameters: Any) -> PatientConnection:
+    made = PatientConnection.connect(*args, **parameters)
+    made.seconds = silent_seconds
+    return made
 
 
 def _note_use(_dbapi_connection: Any, record: Any) -> None:

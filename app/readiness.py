@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import Future
+
 import structlog
 from dramatiq import Broker
 from redis import Redis
@@ -16,6 +19,7 @@ from app.standing import standing
 
 OK = "ok"
 _SECONDS = 1.0
+_DATABASE_SECONDS = 3.0  # less than the probes of deploy/ wait
 
 log = structlog.get_logger()
 
@@ -27,13 +31,34 @@ class Readiness:
         self._db = db
         self._redis = _asking(broker.url) if isinstance(broker, WakingBroker) else None
         self._migrated = False
+        self._lock = threading.Lock()
+        self._asked: Future[dict[str, str]] | None = None
 
     def parts(self) -> dict[str, str]:
         """{part: "ok", or what is the matter}: database, schema and, where there is one, redis."""
-        found = self._database()
+        found = self._soon()
         if self._redis:
             found["redis"] = _answer(self._redis)
         return found
+
+    def _soon(self) -> dict[str, str]:
+        """What `_database` finds, if it is soon: a database that hangs must not hold up the answer that it does."""
+        with self._lock:
+            if self._asked is None or self._asked.done():
+                self._asked = Future()
+                threading.Thread(target=self._ask, args=(self._asked,), name="readiness", daemon=True).start()
+            asked = self._asked
+        try:
+            return dict(asked.result(_DATABASE_SECONDS))
+        except TimeoutError:
+            log.warning("database_not_ready", error="no answer")
+            return {"database": "unreachable"}
+
+    def _ask(self, asked: Future[dict[str, str]]) -> None:
+        try:
+            asked.set_result(self._database())
+        except Exception as error:
+            asked.set_exception(error)
 
     def _database(self) -> dict[str, str]:
         try:

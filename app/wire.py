@@ -23,6 +23,8 @@ import psycopg
 from psycopg import pq
 from psycopg.errors import error_from_result
 
+from app.patience import PatientConnection, Silence
+
 Command = tuple[str, Sequence[Any]]
 """A statement with `$1`, `$2`, … and its values."""
 Table = tuple[tuple[str, ...], list[tuple[Any, ...]], int]
@@ -65,8 +67,9 @@ _LOADERS: Mapping[int, Callable[[bytes], Any]] = {
 class Wire:
     """One connection, and what was prepared on it."""
 
-    def __init__(self, connection: psycopg.Connection[Any], prepared: Prepared) -> None:
+    def __init__(self, connection: PatientConnection, prepared: Prepared) -> None:
         self._wire = connection.pgconn
+        self._seconds = connection.seconds
         self._prepared = prepared
 
     def exchange(self, commands: Sequence[Command]) -> tuple[Any, bytes]:
@@ -147,19 +150,23 @@ class Wire:
 
     def _flush(self) -> None:
         """Send what is left, and take what comes meanwhile, so that no side waits for the other."""
-        wire, wait = self._wire, select.poll()
+        wire, wait, silence = self._wire, select.poll(), Silence(self._wire, self._seconds)
         wait.register(wire.socket, select.POLLIN | select.POLLOUT)
         while wire.flush():
-            for _, heard in wait.poll(_LOOK_UP_MS):
+            came = wait.poll(_LOOK_UP_MS)
+            silence.heard(came)
+            for _, heard in came:
                 if heard & ~select.POLLOUT:
                     wire.consume_input()
 
     def _results(self) -> Iterator[Any]:
-        wire, wait = self._wire, select.poll()
+        wire, wait, silence = self._wire, select.poll(), Silence(self._wire, self._seconds)
         wait.register(wire.socket, select.POLLIN)
         while True:
             while wire.is_busy():
-                if wait.poll(_LOOK_UP_MS):
+                came = wait.poll(_LOOK_UP_MS)
+                silence.heard(came)
+                if came:
                     wire.consume_input()  # also when the socket has died: then it raises
             result = wire.get_result()
             if result is not None:

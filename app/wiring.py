@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -27,12 +28,15 @@ def load_settings() -> Settings:
     return prepare(Settings.from_env(os.environ, Path(".env")))
 
 
-def make_runtime(settings: Settings, clock: Clock | None = None) -> Runtime:
-    """A database, a vault, a bell with its actors, the channels and the shipped templates."""
+def make_runtime(settings: Settings, clock: Clock | None = None, *, silent_seconds: float = math.inf) -> Runtime:
+    """A database, a vault, a bell with its actors, the channels and the shipped templates.
+
+    `silent_seconds`: how long the database is waited for while it says nothing.
+    """
     clock = clock or Clock()
     working = sum(settings.lanes.values())
     threads = settings.web_threads + working if settings.embedded else max(settings.web_threads, working)
-    db = Database(settings.database_url, pool_size=threads + _SPARE_CONNECTIONS)
+    db = Database(settings.database_url, pool_size=threads + _SPARE_CONNECTIONS, silent_seconds=silent_seconds)
     db.bell = bell = make_bell(settings.redis_url)
     runtime = Runtime(
         settings=settings,

@@ -63,7 +63,8 @@ PLUMBING = {
         "app.logs",
     ),
     *("app.wire", "app.work"),
-    *("app.metrics", "app.metrics_sharing", "app.paging", "app.readiness", "app.rows", "app.standing", "app.tracing"),
+    *("app.metrics", "app.metrics_sharing", "app.paging", "app.patience"),
+    *("app.readiness", "app.rows", "app.standing", "app.tracing"),
 }
 # Wiring may import everything: it is what puts the parts together.
 WIRING = {"app", "app.wiring", "app.schema"}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +28,7 @@ from app.models import Delivery, Event
 from app.tenancy import Purpose, system
 from tests.conftest import KEY, wait_until
 from tests.core.helpers import add_endpoint, rows_of
-from tests.processes import Processes, processes
+from tests.processes import Processes, children, processes
 from tests.servers.http import HttpReceiver
 from tests.servers.postgres import start_postgres
 from tests.servers.process import ServerProcess
@@ -58,7 +60,7 @@ class World:
         self.receiver = stack.enter_context(HttpReceiver())
         add_endpoint(self.runtime, owner.id, self.receiver.url("/hook"), ("seen.*",))
         many = "1000000 per minute"
-        limits = {"RATE_LIMIT_EVENTS": many}
+        limits = {"RATE_LIMIT_EVENTS": many, "DATABASE_TIMEOUT": "3000"}
         self.processes: Processes = stack.enter_context(processes("production", folder, values, **limits))
 
     def postgres_answers(self) -> bool:
@@ -77,15 +79,31 @@ class World:
 
     def ready(self) -> bool:
         """Whether the web process says that it can work, with all its parts."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.processes.web.port, timeout=10)
         try:
-            connection.request("GET", "/health/ready")
-            answer = connection.getresponse()
-            return answer.status == 200 and json.loads(answer.read())["status"] == "ok"
+            return set(self.parts().values()) == {"ok"}
         except (OSError, http.client.HTTPException):
             return False
+
+    def parts(self) -> dict[str, str]:
+        """What the web process says of each part that it works with."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.processes.web.port, timeout=30)
+        try:
+            connection.request("GET", "/health/ready")
+            return dict(json.loads(connection.getresponse().read())["parts"])
         finally:
             connection.close()
+
+    def freeze(self, how: signal.Signals) -> None:
+        """Stop every process of PostgreSQL where it stands, or let them go on. Its sockets stay open."""
+        process = self.postgres.process.popen
+        assert process is not None
+        for pid in (process.pid, *children(process.pid)):
+            os.kill(pid, how)
+
+    def lives(self) -> bool:
+        """Whether the web process says that it answers."""
+        with urllib.request.urlopen(f"{self.processes.web.url}/health/live", timeout=30) as answer:
+            return bool(answer.status == 200)
 
     def post(self) -> tuple[int, str]:
         """One event: (status, its id or the problem's code); (0, "") when there was no answer."""
@@ -180,3 +198,34 @@ def test_it_goes_on_by_itself_and_nothing_is_lost(world: World, fault: str) -> N
     came = Counter(one.headers["webhook-id"] for one in world.receiver.ledger)
     assert set(came.values()) == {1}
     assert set(came) == {row.id for row in rows_of(world.runtime, world.tenant_id, Delivery)}
+
+
+def test_a_database_that_hangs_keeps_nobody_waiting(world: World) -> None:
+    # given more clients than request threads, all known, on connections that are open
+    answers: list[tuple[float, int]] = []
+    over, end = threading.Event(), time.monotonic() + PATIENCE
+
+    def go_on() -> None:
+        while not over.is_set() and time.monotonic() < end:
+            began = time.monotonic()
+            answers.append((began, world.post()[0]))
+
+    with ThreadPoolExecutor(20) as pool:
+        posting = [pool.submit(go_on) for _ in range(20)]
+        try:
+            wait_until(lambda: len(answers) > 200, PATIENCE)
+            # when PostgreSQL stops where it stands, and closes nothing
+            world.freeze(signal.SIGSTOP)
+            frozen = time.monotonic()
+            # then everybody is told so, the web process lives, and says what it lacks
+            wait_until(lambda: len([1 for began, _ in answers if began > frozen]) > 200, PATIENCE)
+            assert {status for began, status in answers if began > frozen} == {503}
+            assert world.lives()
+            assert world.parts()["database"] == "unreachable"
+        finally:
+            world.freeze(signal.SIGCONT)
+        # and when it goes on, so does the service
+        wait_until(lambda: {status for _, status in answers[-IN_A_ROW:]} == {202}, PATIENCE)
+        over.set()
+        for one in posting:
+            one.result()

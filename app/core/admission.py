@@ -7,7 +7,8 @@ that is down or has given all that its rate allows: one receiver must not close 
 
 The sweep measures (see `backlog`); here its figure is read about once a second. Without a fresh figure all are let
 in. That reading is also the probe of the database: while it fails, lasts, or finds no connection, nobody is let in,
-and it is made more often, so that the door opens as soon as the database is back.
+and it is made more often, so that the door opens as soon as the database is back. While there is no answer at all, what
+only reads is refused as well: each such request would hold a thread, until none is left to say that it is in vain.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from app.core import backlog
 from app.core.backlog import Backlog
@@ -57,6 +58,14 @@ class OverloadedError(RequestError):
         self.why = why
 
 
+class SilentDatabaseError(RequestError):
+    """The database gives no answer. Nothing was read or written. `retry_after`: seconds."""
+
+    status = 503
+    code = "database_unavailable"
+    retry_after = _DATABASE_SECONDS
+
+
 class Admission:
     """One process's view of the pressure, shared by its threads."""
 
@@ -69,8 +78,18 @@ class Admission:
         self._lock = threading.Lock()
         self._figure: Backlog | None = None
         self._well = True  # whether the last reading went well
+        self._dead = False  # whether it had no answer at all
         self._read_at = float("-inf")
         self._reading_since: float | None = None
+
+    def look(self) -> None:
+        """Raise SilentDatabaseError while the database does not answer at all; for requests of every kind."""
+        if self._begin():
+            self._read()
+        with self._lock:
+            dead = self._dead or self._is_slow()
+        if dead:
+            raise SilentDatabaseError("The database does not answer just now.")
 
     def judge(self, lanes: Iterable[Lane], tenant_id: str) -> None:
         """Raise OverloadedError if no more of this tenant's is taken in for one of these lanes."""
@@ -96,23 +115,27 @@ class Admission:
             return True
 
     def _read(self) -> None:
-        began, found, well = time.monotonic(), None, False
+        began, found, well, dead = time.monotonic(), None, False, False
         try:
             if not self._runtime.db.exhausted:
                 with self._runtime.db.transaction(system(Purpose.ADMIT), read_only=True) as session:
                     found = backlog.kept(session, self._runtime.clock.now())
                 well = time.monotonic() - began < self._slow
         except SQLAlchemyError as error:
+            dead = isinstance(error, OperationalError | InterfaceError)
             log.warning("admission_is_blind", error=type(error).__name__)
         finally:
             with self._lock:
-                self._figure, self._well = found or self._figure, well
+                self._figure, self._well, self._dead = found or self._figure, well, dead
                 self._read_at, self._reading_since = time.monotonic(), None
 
     def _answers(self) -> bool:
         with self._lock:
-            since = self._reading_since
-            return self._well and (since is None or time.monotonic() - since < self._slow)
+            return self._well and not self._is_slow()
+
+    def _is_slow(self) -> bool:
+        """Whether a reading is under way for too long."""
+        return self._reading_since is not None and time.monotonic() - self._reading_since >= self._slow
 
     def _is_full(self, lane: Lane, tenant_id: str) -> bool:
         figure, settings = self._figure, self._runtime.settings

@@ -61,6 +61,7 @@ log = structlog.get_logger()
 
 def expect() -> None:
     """Have the counters that alerts look at begin with nought: from nothing to one, Prometheus sees no rise."""
+    ADMISSION_REFUSED.labels("any", "database")
     for lane in Lane:
         ADMISSION_REFUSED.labels(lane.value, "backlog")
         ADMISSION_REFUSED.labels(lane.value, "database")

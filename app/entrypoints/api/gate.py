@@ -13,6 +13,7 @@ import structlog
 from flask import Flask, Response, g, request
 
 from app import tracing
+from app.entrypoints.api import admission
 from app.entrypoints.api.common import Doors, doors
 from app.entrypoints.api.limits import LOGIN, Standing
 from app.entrypoints.api.parsing import text_fault
@@ -64,6 +65,7 @@ def _admit() -> None:
         if not path.startswith("/health/"):
             _count(house, "callbacks" if path.startswith("/callbacks/") else "public", _address())
         return
+    admission.look()
     g.caller = _authenticate(house)
     access = house.access.get(request.endpoint or "")
     if access is None:  # no such route: counted, and told so after the gate. A route that says nothing is closed.
