@@ -99,17 +99,20 @@ def maintain(
     `keep_days` is {table: days}; 0 and absent: for ever. A step that could not be done says why in `kept`.
     Connects as the tables' owner. Raises AnotherRunError while another run is at it; a dry run disturbs none.
     """
-    with nullcontext() if dry_run else _only_run(database):
+    with nullcontext() if dry_run else only_run(database):
         for table in PARTITIONED:
             for step in _planned(database, table, keep_days.get(table, 0), now):
                 yield step if dry_run or step.kept else _done(database, step)
 
 
 @contextmanager
-def _only_run(database: Database) -> Iterator[None]:
+def only_run(database: Database, *, wait: bool = False) -> Iterator[None]:
+    """Nobody else changes the schema within the block. Raises AnotherRunError when somebody does, or waits for them."""
     with database.engine.connect() as guard:
-        if not guard.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _ONLY_ONE}).scalar():
-            raise AnotherRunError("Another `tidings migrate --maintain` is under way: nothing was done.")
+        if wait:
+            guard.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ONLY_ONE})
+        elif not guard.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _ONLY_ONE}).scalar():
+            raise AnotherRunError("Another `tidings migrate` is under way: nothing was done.")
         guard.commit()
         try:
             yield

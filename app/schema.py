@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 
 from alembic import command
@@ -21,30 +22,33 @@ from app.tenancy import Purpose, system
 def upgrade(owner_url: str, app_url: str = "", *, now: datetime | None = None, revision: str = "head") -> None:
     """Bring the database to `revision`, connecting as its owner, and give the role of `app_url` its rights.
 
-    Calling it again is harmless, and makes the partitions of the coming months.
+    Calling it again is harmless, also at the same time, and makes the partitions of the coming months.
     """
-    database = Database(owner_url, pool_size=1)
-    try:
-        with database.engine.connect() as connection:
+    with _alone(owner_url) as database, database.engine.connect() as connection:
+        apply_scope(system(Purpose.MIGRATE), connection)
+        command.upgrade(_config(connection), revision)
+        if not database.is_sqlite and revision == "head":
             apply_scope(system(Purpose.MIGRATE), connection)
-            command.upgrade(_config(connection), revision)
-            if not database.is_sqlite and revision == "head":
-                apply_scope(system(Purpose.MIGRATE), connection)
-                partitions.make_ahead(connection, now or datetime.now(UTC))
-                _grant(connection, make_url(app_url or owner_url).username or "", database.url.username or "")
-            connection.commit()
-    finally:
-        database.close()
+            partitions.make_ahead(connection, now or datetime.now(UTC))
+            _grant(connection, make_url(app_url or owner_url).username or "", database.url.username or "")
+        connection.commit()
 
 
 def downgrade(owner_url: str, revision: str = "base") -> None:
     """Take the database back to `revision`."""
-    database = Database(owner_url, pool_size=1)
+    with _alone(owner_url) as database, database.engine.connect() as connection:
+        apply_scope(system(Purpose.MIGRATE), connection)
+        command.downgrade(_config(connection), revision)
+        connection.commit()
+
+
+@contextmanager
+def _alone(owner_url: str) -> Iterator[Database]:
+    """The database, with nobody else changing its schema. Embedded, the lock on the data directory sees to that."""
+    database = Database(owner_url, pool_size=2)
     try:
-        with database.engine.connect() as connection:
-            apply_scope(system(Purpose.MIGRATE), connection)
-            command.downgrade(_config(connection), revision)
-            connection.commit()
+        with nullcontext() if database.is_sqlite else partitions.only_run(database, wait=True):
+            yield database
     finally:
         database.close()
 

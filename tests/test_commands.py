@@ -199,6 +199,12 @@ def test_every_command_explains_itself(command: str) -> None:
     assert f"Usage: tidings {command}".strip() in done.output
 
 
+@pytest.mark.parametrize("lanes", ["", " ", "normal", "normal=0", "urgent=2", "normal=1,normal=2"])
+def test_a_worker_is_not_started_on_lanes_that_are_not_said_clearly(lanes: str) -> None:
+    done = CliRunner().invoke(main, ["worker", "--lanes", lanes])
+    assert (done.exit_code, "--lanes:" in done.output) == (1, True), done.output
+
+
 def test_migrate_goes_back_and_forth_embedded(tmp_path: Path) -> None:
     still = Service(tmp_path / "still", key=None)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from app import schema
 from app.db import Database, apply_scope
+from app.models import ApiKey, Tenant
 from app.standing import complaint, revisions, standing
 from app.tenancy import Purpose, system
 from tests.docs.service import Service
@@ -115,3 +118,26 @@ def test_the_embedded_shape_migrates_an_older_database_by_itself(tmp_path: Path)
     database = Database(url, pool_size=1)
     assert standing(database) == "current"
     database.close()
+
+
+@pytest.mark.parametrize("start", ["empty", "older"])
+def test_many_may_migrate_at_once(tmp_path: Path, postgres: PostgresServer, start: str) -> None:
+    # given a database that is empty, or of a version before
+    made = postgres.create_database("at_once")
+    try:
+        if start == "older":
+            schema.upgrade(made.owner_url, made.app_url, revision=revisions()[0])
+        # when each of several machines migrates it as it starts
+        with ThreadPoolExecutor(3) as pool:
+            done = list(
+                pool.map(lambda folder: run("migrate", tmp_path / folder, (made.owner_url, made.app_url)), "abc")
+            )
+        # then none of them is told of a fault, and there is one tenant with one key
+        assert [one.returncode for one in done] == [0] * 3, [one.stderr for one in done]
+        database = Database(made.app_url, pool_size=1)
+        assert standing(database) == "current"
+        with database.transaction(system(Purpose.MIGRATE), read_only=True) as session:
+            assert [len(session.execute(select(model)).all()) for model in (Tenant, ApiKey)] == [1, 1]
+        database.close()
+    finally:
+        postgres.drop_database("at_once")

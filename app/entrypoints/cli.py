@@ -96,18 +96,18 @@ def web() -> None:
 @main.command()
 @click.option(
     "--lanes",
-    default="",
     metavar="LANE=THREADS,…",
     help="Threads by lane of each process, instead of WORKER_LANES; a lane left out is not served.",
 )
 @_guarded
-def worker(lanes: str) -> None:
+def worker(lanes: str | None) -> None:
     """Start the worker processes and watch over them (production; needs PostgreSQL and Redis).
 
     Lanes are transactional, normal and bulk: `tidings worker --lanes transactional=2,normal=4,bulk=2`.
     """
-    _check_lanes(lanes)
-    become_supervisor(_production("worker"), lanes)
+    if lanes is not None:  # nothing between quotes is a mistake, perhaps a variable that is not set
+        _check_lanes(lanes)
+    become_supervisor(_production("worker"), lanes or "")
 
 
 @main.command()
@@ -197,8 +197,7 @@ main.add_command(commands.event)
 
 def _check_lanes(given: str) -> None:
     try:
-        if given:
-            parse_lanes(*LANES)(given)
+        parse_lanes(*LANES)(given)
     except ValueError as error:
         _fail(f"--lanes: {given!r} {error}")
 

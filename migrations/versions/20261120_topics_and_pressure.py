@@ -55,14 +55,6 @@ def upgrade() -> None:
     for table, columns in added_columns().items():
         for column in columns:
             op.add_column(table, column)
-    wrong = sa.text("status = 'received' AND failures > 0")
-    op.create_index(
-        "ix_event_logs_suspects",
-        "event_logs",
-        ["lane", "tenant_id", "next_attempt_at"],
-        postgresql_where=wrong,
-        sqlite_where=wrong,
-    )
     create_tenant_tables()
     create_system_tables()
     if op.get_bind().dialect.name == "postgresql":
@@ -82,7 +74,6 @@ def secure(table: str) -> None:
 def downgrade() -> None:
     for table in (*TENANT_TABLES, *SYSTEM_TABLES):
         op.drop_table(table)
-    op.drop_index("ix_event_logs_suspects", table_name="event_logs")
     for table, columns in added_columns().items():
         for column in columns:
             op.drop_column(table, column.name)
