@@ -1,4 +1,5 @@
-"""What every request passes before its view: a name, a size limit, who it is, how often, and whether they may.
+"""What every request passes before its view: a name, a size limit, a database that answers, who it is, how often, and
+whether they may.
 
 All routes under /api need authentication: it is asked for here and by path, so that a forgotten decorator cannot
 open one; a route without an Access is closed to everybody. Outside /api nobody is asked, only counted.
