@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,6 +20,7 @@ from app.core.deliveries.drafts import new_row
 from app.core.direct import DirectSend, send_direct
 from app.core.erasures import steps
 from app.core.erasures.redaction import cleaned, words_of
+from app.core.erasures.work import Work
 from app.core.outbox import Lane
 from app.core.pipeline import EventInput, plan_events
 from app.core.runtime import Runtime
@@ -39,9 +41,9 @@ from app.models import (
 )
 from app.running.worker import InProcessWorker
 from app.tenancy import Purpose, system, tenant
-from providers.contract import Accepted, Channel, DeliveryStatus
-from tests.conftest import wait_until
-from tests.core.helpers import ORDER, accept, drain, post_direct, rows_of
+from providers.contract import Accepted, Channel, DeliveryStatus, RetryableError
+from tests.conftest import make_due, wait_until
+from tests.core.helpers import ORDER, accept, add_endpoint, drain, post_direct, rows_of
 
 MARKS = {
     "user_id": "marked-user-7731",
@@ -182,6 +184,101 @@ def test_what_waits_is_called_off_and_never_sent(runtime: Runtime, tenant_id: st
     # and nobody can try it again
     with pytest.raises(ConflictError), runtime.db.transaction(tenant(tenant_id)) as session:
         repair.retry(session, runtime, tenant_id, found.id)
+
+
+class BrokenOffError(Exception):
+    """The process ended."""
+
+
+def erase_at_first(runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Erase the person up to where all of the tenant's rows would be looked through."""
+
+    def end(_work: Work, _after: str) -> str | None:
+        raise BrokenOffError
+
+    monkeypatch.setitem(steps.STEPS, "events", end)
+    with pytest.raises(BrokenOffError):
+        erase(runtime, tenant_id)
+
+
+def test_what_waits_is_called_off_before_all_is_looked_through(
+    runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given what waits for the person: by name, by their address, in an event for them alone and one for others as well
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        recipients.upsert(session, runtime.clock, tenant_id, [MARKS, BOB])
+    post_direct(runtime, tenant_id, Channel.IN_APP, USER, title="t", text="Marked words")
+    post_direct(runtime, tenant_id, Channel.EMAIL, str(MARKS["email"]), subject="s", text="Marked words")
+    accept(
+        runtime,
+        tenant_id,
+        EventInput("order.created", ORDER, (USER, "bob")),
+        EventInput("order.created", ORDER, (USER,)),
+    )
+    # when an erasure has only begun, and workers go on
+    erase_at_first(runtime, tenant_id, monkeypatch)
+    waiting = rows_of(runtime, tenant_id, Delivery)
+    plan_all(runtime)
+    drain(runtime)
+    # then nothing of it goes to the person
+    assert {(row.status, row.reason, row.address) for row in waiting} == {("canceled", "erased", "")}
+    assert told(runtime, tenant_id) == {"bob"}
+    assert {row.user_id for row in rows_of(runtime, tenant_id, InAppNotification)} == {"bob"}
+
+
+def test_what_waits_for_a_webhook_of_an_event_for_the_person_alone_is_called_off_as_early(
+    runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a subscriber who is told of all events
+    add_endpoint(runtime, tenant_id, "http://127.0.0.1:1/hook")
+    accept(
+        runtime,
+        tenant_id,
+        EventInput("order.created", ORDER, (USER,)),
+        EventInput("order.created", ORDER, ("bob",)),
+    )
+    plan_all(runtime)
+    # when one of them is erased
+    erase_at_first(runtime, tenant_id, monkeypatch)
+    # then the subscriber is told of the other only
+    hooks = rows_of(runtime, tenant_id, Delivery, channel="webhook")
+    assert sorted(row.status for row in hooks) == ["canceled", "pending"]
+    assert {row.reason for row in hooks if row.status == "canceled"} == {"erased"}
+
+
+def test_what_is_on_the_wire_is_not_tried_again(
+    runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a delivery that a worker is sending while the person is erased
+    delivery_id = post_direct(runtime, tenant_id, Channel.IN_APP, USER, title="t", text="Marked words")
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        (claim,) = claims.claim_these(session, tenant_id, [delivery_id], runtime.clock.now(), 60)
+    erase_at_first(runtime, tenant_id, monkeypatch)
+    # when that try fails, and it is time for the next
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        tried = outcome.Tried(claim, "in_app", RetryableError("timeout", "slow"))
+        outcome.record(session, runtime, tenant_id, [tried], random.Random(1))
+    make_due(runtime)
+    drain(runtime)
+    # then there is none
+    (found,) = rows_of(runtime, tenant_id, Delivery)
+    assert (found.status, found.reason) == ("skipped", "expired")
+    assert rows_of(runtime, tenant_id, InAppNotification) == []
+
+
+def test_an_erasure_that_an_older_version_began_is_finished(runtime: Runtime, tenant_id: str) -> None:
+    # given a receipt that says in the old way how far it has come
+    live_a_little(runtime, tenant_id)
+    receipt = erase(runtime, tenant_id, seconds=0)
+    with runtime.db.transaction(tenant(tenant_id)) as session:
+        stored = session.merge(receipt)
+        progress = json.loads(runtime.vault.open(str(stored.progress)))
+        old = {"userId": USER, "words": progress["words"], "step": 5, "after": "", "seen": {"1": new_id()}}
+        stored.progress = runtime.vault.seal(json.dumps(old))
+    # when the sweeps go on, then nothing is left out
+    while rows_of(runtime, tenant_id, Erasure)[0].finished_at is None:
+        sweeps.sweep(runtime)
+    assert not any(mark.lower() in dump(runtime).lower() for mark in TEXTS)
 
 
 def test_what_is_on_the_wire_is_waited_for_and_brings_nothing_back(runtime: Runtime, tenant_id: str) -> None:
@@ -378,7 +475,7 @@ def test_whoever_asks_again_and_again_does_not_keep_it_from_ending(
     requests = 0
     while not rows_of(runtime, tenant_id, Erasure) or rows_of(runtime, tenant_id, Erasure)[0].finished_at is None:
         receipt = erase(runtime, tenant_id, seconds=0)
-        for _ in range(8):
+        for _ in range(12):
             with runtime.db.transaction(tenant(tenant_id)) as session:
                 erasures._step(session, runtime, tenant_id, receipt.id)
         requests += 1

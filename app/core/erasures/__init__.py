@@ -24,7 +24,8 @@ from sqlalchemy.orm import Session
 
 from app import rows
 from app.core.erasures.redaction import words_of
-from app.core.erasures.steps import STEPS, WALKS, Work, under_way
+from app.core.erasures.steps import STEPS, WALKS, under_way
+from app.core.erasures.work import Work
 from app.core.runtime import Runtime
 from app.errors import NotFoundError
 from app.ids import first_id_of, is_id, time_of
@@ -34,6 +35,7 @@ from app.tenancy import tenant
 
 log = structlog.get_logger()
 
+_NAMES = tuple(STEPS)
 _LATE = timedelta(minutes=10)  # so much older than it was written a row's id may be
 _BEGIN_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(:person, 0))"
 
@@ -90,11 +92,12 @@ def _begin(session: Session, runtime: Runtime, tenant_id: str, user_id: str) -> 
 def _anew(progress: dict[str, Any], user_id: str, words: tuple[str, ...]) -> dict[str, Any]:
     """The progress of an erasure that begins, or begins again. `seen`: up to which id each walk has come."""
     wanted = list(dict.fromkeys([*progress.get("words", ()), *words]))
-    seen: dict[str, str] = progress.get("seen", {}) if wanted == progress.get("words") else {}
+    known = progress.get("seen", {}) if wanted == progress.get("words") else {}
+    seen: dict[str, str] = {walk: after for walk, after in known.items() if walk in WALKS}
     return {
         "userId": user_id,
         "words": wanted,
-        "step": 0,
+        "at": _NAMES[0],
         "after": "",
         "seen": {walk: first_id_of(time_of(after) - _LATE) for walk, after in seen.items()},
     }
@@ -107,11 +110,13 @@ def _step(session: Session, runtime: Runtime, tenant_id: str, erasure_id: str) -
     if receipt is None or receipt.progress is None:  # finished, or in somebody else's hands
         return False, False
     progress = json.loads(runtime.vault.open(receipt.progress))
+    if progress.get("at") not in STEPS:  # an older version's
+        progress = _anew(progress, progress["userId"], ())
     work = Work(session, tenant_id, progress["userId"], progress["words"], runtime.clock.now())
-    after = STEPS[progress["step"]](work, progress["after"])
-    last = after is None and progress["step"] == len(STEPS) - 1
+    after = STEPS[progress["at"]](work, progress["after"])
+    last = after is None and progress["at"] == _NAMES[-1]
     waits = last and under_way(work)
-    _move_on(progress, after, last=last)
+    _move_on(progress, after)
     receipt.counts = dict(Counter(receipt.counts) + work.counts)
     finished = last and not waits
     receipt.finished_at = work.now if finished else None
@@ -119,16 +124,15 @@ def _step(session: Session, runtime: Runtime, tenant_id: str, erasure_id: str) -
     return not last, finished
 
 
-def _move_on(progress: dict[str, Any], after: str | None, *, last: bool) -> None:
-    """Note where the step has come to; None: it is done, and the next one has its turn."""
-    seen: dict[str, str] = progress.setdefault("seen", {})
+def _move_on(progress: dict[str, Any], after: str | None) -> None:
+    """Note where the step has come to; None: it is done, and the next one has its turn. The last one has it again."""
     if after is not None:
         progress["after"] = after
-        if progress["step"] in WALKS:
-            seen[str(progress["step"])] = after
+        if progress["at"] in WALKS:
+            progress["seen"][progress["at"]] = after
         return
-    progress["step"] += not last
-    progress["after"] = seen.get(str(progress["step"]), "")
+    progress["at"] = next(iter(_NAMES[_NAMES.index(progress["at"]) + 1 :]), _NAMES[-1])
+    progress["after"] = progress["seen"].get(progress["at"], "")
 
 
 def hash_of(runtime: Runtime, tenant_id: str, user_id: str) -> str:

@@ -5,17 +5,15 @@ A step is told where it stopped (`after`, an id) and returns where it is now; No
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import case, delete, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import case, select, update
 
 from app.core.erased import ERASED
+from app.core.erasures.events import clean_event, fence, step_back
 from app.core.erasures.redaction import cleaned, holds, is_told_by
+from app.core.erasures.work import PLAIN, Work
 from app.models import (
     Attempt,
     Delivery,
@@ -26,79 +24,43 @@ from app.models import (
     InAppNotification,
     Preference,
     Recipient,
-    TenantOwned,
-    Topic,
     TopicRecipient,
     WebhookAttempt,
 )
 
 WINDOW = 1_000  # rows looked at in one transaction
 BATCH = 500  # deliveries changed in one transaction
-_PLAIN = {"synchronize_session": False}
-
-
-@dataclass(slots=True)
-class Work:
-    """Whose removal it is. `counts`: {table: rows removed or changed}; `alone`: events that named nobody else."""
-
-    session: Session
-    tenant_id: str
-    user_id: str
-    words: Sequence[str]
-    now: datetime
-    counts: Counter[str] = field(default_factory=Counter)
-    alone: list[str] = field(default_factory=list)
-
-    def count(self, model: type[TenantOwned], number: int) -> None:
-        """So many rows more."""
-        if number:
-            self.counts[model.__tablename__] += number
-
-    def delete(self, model: type[TenantOwned], *conditions: Any) -> None:
-        """Remove the tenant's rows that meet the conditions."""
-        statement = delete(model).where(model.tenant_id == self.tenant_id, *conditions)
-        self.count(model, self.session.execute(statement, execution_options=_PLAIN).rowcount)  # type: ignore[attr-defined]
+_UNPLANNED = ("planning", "received")
 
 
 Step = Callable[[Work, str], str | None]
 
 
 def sources(work: Work, _after: str) -> str | None:
-    """What new deliveries are made from: the profile, choices, lists. Nobody's page that has the person is written."""
+    """What new deliveries are made from: the profile, choices, lists. Nobody's page that has the person is written.
+
+    What waits for an address of theirs counts as their own.
+    """
     for model in (Recipient, Preference, TopicRecipient):
         work.delete(model, model.user_id == work.user_id)
     planning = select(Event).where(Event.tenant_id == work.tenant_id, Event.status == "planning").with_for_update()
     for event in list(work.session.scalars(planning)):
         if event.topics:
-            _fence(event, work.now)
+            fence(event, work.now)
     work.session.flush()
-    here = (Event.status.in_(("planning", "received")), Event.topic_after == work.user_id)
+    here = (Event.status == "received", Event.topic_after == work.user_id)
     placed = select(Event).where(Event.tenant_id == work.tenant_id, *here).with_for_update()
     for event in list(work.session.scalars(placed)):
-        _step_back(work, event)
+        step_back(work, event)
+    if work.words:
+        _adopt(work, Delivery.status == "pending", Delivery.address.in_(work.words))
     return None
 
 
-def _fence(event: Event, now: datetime) -> None:
-    """Whoever is planning this event has read what is no longer so: let nobody's page but a new one be written."""
-    event.attempt += 1
-    event.status, event.lease_until, event.next_attempt_at = "received", None, now
-
-
-def _step_back(work: Work, event: Event) -> None:
-    """Keep the place in a list that this person was the last to have, by whoever stood before them.
-
-    The person is on the list no more, so that planning goes on with the same people as it would have.
-    """
-    before = (
-        select(TopicRecipient.user_id)
-        .join(Topic, (Topic.id == TopicRecipient.topic_id) & (Topic.tenant_id == work.tenant_id))
-        .where(TopicRecipient.tenant_id == work.tenant_id, TopicRecipient.user_id < work.user_id)
-        .where(Topic.name.in_(event.topics[event.topic_index :][:1]))
-        .order_by(TopicRecipient.user_id.desc())
-        .limit(1)
-    )
-    event.topic_after = work.session.scalars(before).first() or ""
+def unplanned(work: Work, _after: str) -> str | None:
+    """Events that name the person and wait to be planned, so that nothing more is made of them."""
+    changed = [_clean_events(work, _named(work), Event.status == status, most=WINDOW) for status in _UNPLANNED]
+    return "" if sum(changed) else None
 
 
 def events(work: Work, after: str) -> str | None:
@@ -106,53 +68,34 @@ def events(work: Work, after: str) -> str | None:
     window = _window(work, Event, after)
     if not window:
         return None
-    suspected = holds((Event.user_ids,), [f'"{work.user_id}"'])
-    suspected |= (Event.dedupe_key == work.user_id) | (Event.topic_after == work.user_id)
+    suspected = _named(work) | (Event.dedupe_key == work.user_id) | (Event.topic_after == work.user_id)
     if work.words:
         suspected |= holds((Event.data, Event.dedupe_key), work.words)
-    mine = (Event.tenant_id == work.tenant_id, Event.id >= window[0], Event.id <= window[-1])
-    for event in list(work.session.scalars(select(Event).where(*mine, suspected).with_for_update())):
-        work.count(Event, _clean_event(work, event))
-    work.session.flush()
-    # What went to webhooks of these said the same data: it goes as the person's own deliveries do.
-    _adopt(work, Delivery.event_id.in_(work.alone))
+    _clean_events(work, suspected, Event.id >= window[0], Event.id <= window[-1])
     return window[-1]
+
+
+def _named(work: Work) -> Any:
+    """A condition: an event may name the person."""
+    return holds((Event.user_ids,), [f'"{work.user_id}"'])
+
+
+def _clean_events(work: Work, *conditions: Any, most: int | None = None) -> int:
+    """Take the person out of the events that meet the conditions. Returns how many held anything of theirs."""
+    query = select(Event).where(Event.tenant_id == work.tenant_id, *conditions).limit(most).with_for_update()
+    changed = sum([clean_event(work, event) for event in list(work.session.scalars(query))])
+    work.count(Event, changed)
+    work.session.flush()
+    # What goes to webhooks of those that named nobody else says the same data: it goes as the person's own.
+    if work.alone:
+        _adopt(work, Delivery.event_id.in_(work.alone))
+    return changed
 
 
 def _adopt(work: Work, *conditions: Any) -> None:
     """Have deliveries of nobody go with the person's own."""
     nobodys = update(Delivery).where(Delivery.tenant_id == work.tenant_id, Delivery.user_id.is_(None), *conditions)
-    work.session.execute(nobodys.values(user_id=work.user_id), execution_options=_PLAIN)
-
-
-def _clean_event(work: Work, event: Event) -> bool:
-    """Take the person out of an event. Returns whether it held anything of theirs."""
-    before = (event.user_ids, event.data, event.dedupe_key)
-    if work.user_id in event.user_ids:
-        _leave_out(event, work)
-    else:
-        event.data = cleaned(event.data, work.words)
-    if event.topic_after == work.user_id:
-        _step_back(work, event)
-    event.dedupe_key = None if event.dedupe_key == work.user_id else cleaned(event.dedupe_key, work.words)
-    return before != (event.user_ids, event.data, event.dedupe_key)
-
-
-def _leave_out(event: Event, work: Work) -> None:
-    others = [user_id for user_id in event.user_ids if user_id != work.user_id]
-    if event.user_ids.index(work.user_id) < event.cursor:
-        event.cursor -= 1
-    event.user_ids = others
-    if event.status == "planning":
-        _fence(event, work.now)
-    if others or event.topics:
-        event.data = cleaned(event.data, work.words)
-        return
-    event.data = {}
-    if event.status == "received":
-        event.status, event.planned_at = "planned", work.now
-        event.notes = [*event.notes, {"ruleId": None, "reason": "the person whom it named was erased", "count": 1}]
-    work.alone.append(event.id)
+    work.session.execute(nobodys.values(user_id=work.user_id), execution_options=PLAIN)
 
 
 def texts(work: Work, after: str) -> str | None:
@@ -172,17 +115,26 @@ def texts(work: Work, after: str) -> str | None:
     return window[-1]
 
 
-def answers(work: Work, _after: str) -> str | None:
-    """Stored answers and dedupe keys."""
-    if work.words:
-        _clean_texts(work, IdempotencyKey, ("answer",))
-        mine = (EventDedupe.tenant_id == work.tenant_id, holds((EventDedupe.key,), work.words))
-        found = work.session.execute(select(EventDedupe.id, EventDedupe.key).where(*mine)).all()
-        told = [row.id for row in found if is_told_by(row.key, work.words)]
-        work.delete(EventDedupe, EventDedupe.id.in_(told))
+def answers(work: Work, after: str) -> str | None:
+    """Stored answers."""
+    window = _window(work, IdempotencyKey, after) if work.words else []
+    if not window:
+        return None
+    _clean_texts(work, IdempotencyKey, ("answer",), IdempotencyKey.id.in_(window))
+    return window[-1]
+
+
+def dedupes(work: Work, after: str) -> str | None:
+    """Dedupe keys."""
     if work.user_id not in work.words:
         work.delete(EventDedupe, EventDedupe.key == work.user_id)
-    return None
+    window = _window(work, EventDedupe, after) if work.words else []
+    if not window:
+        return None
+    mine = (EventDedupe.tenant_id == work.tenant_id, EventDedupe.id.in_(window), holds((EventDedupe.key,), work.words))
+    found = work.session.execute(select(EventDedupe.id, EventDedupe.key).where(*mine)).all()
+    work.delete(EventDedupe, EventDedupe.id.in_([row.id for row in found if is_told_by(row.key, work.words)]))
+    return window[-1]
 
 
 def _clean_texts(work: Work, model: Any, names: Sequence[str], *conditions: Any) -> None:
@@ -200,26 +152,36 @@ def _clean_texts(work: Work, model: Any, names: Sequence[str], *conditions: Any)
     work.count(model, changed)
 
 
-def notifications(work: Work, _after: str) -> str | None:
-    """The items of the person's bell."""
-    own = (InAppNotification.tenant_id == work.tenant_id, InAppNotification.user_id == work.user_id)
-    found = list(work.session.scalars(select(InAppNotification.id).where(*own).limit(WINDOW)))
-    if not found:
-        return None
-    work.delete(InAppNotification, InAppNotification.id.in_(found))
-    return found[-1]
+def own(work: Work, after: str) -> str | None:
+    """The person's deliveries: called off if they wait, and stripped of all but what was counted. Then their bell.
 
-
-def deliveries(work: Work, after: str) -> str | None:
-    """The person's deliveries: called off if they wait, and stripped of all but what was counted.
-
-    What is on the wire is left until it is through.
+    What is on the wire is left until it is through, and is not tried again.
     """
-    own = (Delivery.tenant_id == work.tenant_id, Delivery.user_id == work.user_id, Delivery.status != "sending")
-    query = select(Delivery.id).where(*own).order_by(Delivery.id).limit(BATCH)
-    found = list(work.session.scalars(query.where(Delivery.id > after) if after else query))
-    if not found:
-        return None
+    mine = (Delivery.tenant_id == work.tenant_id, Delivery.user_id == work.user_id)
+    query = select(Delivery.id, Delivery.event_id).where(*mine, Delivery.status != "sending")
+    query = query.where(Delivery.id > after) if after else query
+    found = work.session.execute(query.order_by(Delivery.id).limit(BATCH)).all()
+    if found:
+        _strip(work, [row.id for row in found])
+        _clean_events(work, Event.id.in_({row.event_id for row in found if row.event_id}))
+        return str(found[-1].id)
+    # Whoever writes a result just now is not kept waiting: the row is come back to.
+    sending = select(Delivery.id).where(*mine, Delivery.status == "sending").with_for_update(skip_locked=True)
+    last_try = update(Delivery).where(Delivery.tenant_id == work.tenant_id, Delivery.id.in_(sending))
+    work.session.execute(last_try.values(expires_at=work.now), execution_options=PLAIN)
+    return after if _clear_bell(work) else None
+
+
+def _clear_bell(work: Work) -> bool:
+    """Remove some of the person's items. Returns whether there were any."""
+    mine = (InAppNotification.tenant_id == work.tenant_id, InAppNotification.user_id == work.user_id)
+    found = list(work.session.scalars(select(InAppNotification.id).where(*mine).limit(WINDOW)))
+    work.delete(InAppNotification, InAppNotification.id.in_(found))
+    return bool(found)
+
+
+def _strip(work: Work, ids: Sequence[str]) -> None:
+    """Call deliveries off that wait, and take all out of them but what was counted."""
     values = {
         "user_id": None,
         "address": case((Delivery.configuration_id.is_(None), ""), else_=Delivery.address),
@@ -231,14 +193,14 @@ def deliveries(work: Work, after: str) -> str | None:
         "attempt": Delivery.attempt + 1,  # fenced: no late result is written
         "updated_at": work.now,
     }
-    stripped = update(Delivery).where(*own, Delivery.id.in_(found)).values(values).returning(Delivery.id)
-    done = list(work.session.scalars(stripped, execution_options=_PLAIN))
+    still = (Delivery.tenant_id == work.tenant_id, Delivery.user_id == work.user_id, Delivery.status != "sending")
+    stripped = update(Delivery).where(*still, Delivery.id.in_(ids)).values(values).returning(Delivery.id)
+    done = list(work.session.scalars(stripped, execution_options=PLAIN))
     work.count(Delivery, len(done))
     work.delete(DeliveryContent, DeliveryContent.id.in_(done))
     work.delete(Attempt, Attempt.delivery_id.in_(done))
     work.delete(WebhookAttempt, WebhookAttempt.delivery_id.in_(done))
     work.delete(InAppNotification, InAppNotification.id.in_(done))
-    return found[-1]
 
 
 def under_way(work: Work) -> bool:
@@ -254,5 +216,18 @@ def _window(work: Work, model: Any, after: str) -> list[str]:
     return list(work.session.scalars(query.order_by(model.id).limit(WINDOW)))
 
 
-STEPS: tuple[Step, ...] = (sources, events, texts, answers, notifications, deliveries)
-WALKS = (1, 2)  # the steps that look through all there is, in the order of ids
+STEPS: Mapping[str, Step] = {
+    # First what must not go out any more, found without looking through all there is
+    "sources": sources,
+    "waiting": own,
+    "unplanned": unplanned,
+    "planned": own,
+    # Then wherever else something of the person's may stand
+    "events": events,
+    "texts": texts,
+    "answers": answers,
+    "dedupes": dedupes,
+    # And what turned out to be theirs, or came meanwhile
+    "rest": own,
+}
+WALKS = frozenset({"events", "texts", "answers", "dedupes"})  # these look through all there is, in the order of ids
