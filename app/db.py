@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
-from functools import partial
+from functools import lru_cache, partial
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import psycopg
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
@@ -38,17 +39,16 @@ _SIZE = ("page_count", "page_size")
 _VACUUMED_BYTES = 256 * 1024 * 1024  # some seconds' work
 _IN_ORDER = {"enable_sort": "off", "jit": "off"}  # a plan that may not sort and does looks worth compiling
 _AS_USUAL = dict.fromkeys(_IN_ORDER)  # what the connection has, which may be the operator's choice
-_SET_SCOPE = text(
-    "SELECT set_config('tidings.scope', :kind, true), set_config('tidings.tenant', :tenant, true),"
-    " set_config('tidings.person', :person, true)"
-)
+# Of the patience with a silent server. What merely takes long it ends itself before, and with it its locks.
+_SERVERS_SHARE = 0.9
 
 
 class Database:
     """One database. Open transactions with `transaction(scope)`; call `close()` at the end.
 
     `url` is `postgresql://…` or `sqlite:///path`. `pool_size` is how many threads may hold a connection at once. With
-    `silent_seconds` a PostgreSQL that leaves a statement without a word for so long is as good as away.
+    `silent_seconds` a PostgreSQL that leaves a statement without a word for so long is as good as away; one that works
+    at it ends it shortly before.
     """
 
     def __init__(self, url: str, *, pool_size: int = 16, silent_seconds: float = math.inf) -> None:
@@ -57,6 +57,9 @@ class Database:
         self.engine = (
             sqlite_engine(url, pool_size) if self.is_sqlite else postgres_engine(url, pool_size, silent_seconds)
         )
+        self._bounds: dict[str, str] = {}
+        if not self.is_sqlite and math.isfinite(silent_seconds):
+            self._bounds["statement_timeout"] = str(max(1, round(silent_seconds * 1000 * _SERVERS_SHARE)))
         self._reading = self.engine.execution_options(tidings_read=True)
         self._write_lock = threading.Lock()
         self._most_connections = pool_size + (MORE_ON_SQLITE if self.is_sqlite else MORE_ON_POSTGRES)
@@ -72,7 +75,7 @@ class Database:
             session.expire_on_commit = False
             session.info.update(scope=scope, bell=self.bell)
             with session.begin():
-                apply_scope(scope, session.connection())
+                apply_scope(scope, session.connection(), self._bounds)
                 yield session
 
     @contextmanager
@@ -84,7 +87,7 @@ class Database:
             try:
                 work = Work(self._link(borrowed, info, "BEGIN DEFERRED" if read_only else "BEGIN IMMEDIATE"), info)
                 try:
-                    apply_scope(scope, work)
+                    apply_scope(scope, work, self._bounds)
                     yield work
                     work.commit()
                 except BaseException:
@@ -163,7 +166,8 @@ def in_order(session: Transaction) -> Iterator[None]:
     """Within the block PostgreSQL follows the index that has the rows in the order wanted.
 
     It takes columns for independent, so it expects far less to be due than there may be, and would sort all that waits
-    to find the first hundred. For statements of that kind only: others it may drive to read whole tables.
+    to find the first hundred. For statements of that kind only: others it may drive to read whole tables. Without the
+    ORM only; a session's statements are planned as usual.
     """
     if not isinstance(session, Work):
         yield
@@ -179,16 +183,23 @@ def narrow(session: Transaction, scope: Scope) -> None:
     apply_scope(scope, session if isinstance(session, Work) else session.connection())
 
 
-def apply_scope(scope: Scope, connection: Connection | Work) -> None:
-    """Tell the database whose transaction this is. The only place that does; on SQLite its guard reads it."""
+def apply_scope(scope: Scope, connection: Connection | Work, more: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Tell the database whose transaction this is. The only place that does; on SQLite its guard reads it.
+
+    `more`: other settings of PostgreSQL's, until the transaction ends.
+    """
+    named = {"tidings.scope": scope.kind, "tidings.tenant": scope.tenant_id, "tidings.person": scope.user_id, **more}
     if isinstance(connection, Work):
-        named = {"tidings.scope": scope.kind, "tidings.tenant": scope.tenant_id, "tidings.person": scope.user_id}
         connection.set_local(named)
     elif connection.dialect.name == "sqlite":
         connection.info["tidings_scope"] = scope
     else:
-        values = {"kind": scope.kind, "tenant": scope.tenant_id, "person": scope.user_id}
-        connection.execute(_SET_SCOPE, values)
+        connection.execute(_setting(tuple(named)), {f"at{at}": value for at, value in enumerate(named.values())})
+
+
+@lru_cache(maxsize=4)
+def _setting(names: tuple[str, ...]) -> TextClause:
+    return text("SELECT " + ", ".join(f"set_config('{name}', :at{at}, true)" for at, name in enumerate(names)))
 
 
 def _give_back(borrowed: Any) -> None:

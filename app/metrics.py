@@ -16,7 +16,7 @@ _WAITS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 
 # What came in, and what was planned of it
 EVENTS_ACCEPTED = Counter("tidings_events_accepted", "Events accepted.", ["lane"])
 EVENTS_DUPLICATE = Counter("tidings_events_duplicate", "Events posted again within their window of dedupe.")
-ADMISSION_REFUSED = Counter("tidings_admission_refused", "Requests refused because too much waits.", ["lane", "why"])
+ADMISSION_REFUSED = Counter("tidings_admission_refused", "Requests refused under pressure.", ["lane", "why"])
 EVENTS_PLANNED = Counter("tidings_events_planned", "Events planned, put back or failed in planning.", ["status"])
 DELIVERIES_PLANNED = Counter("tidings_deliveries_planned", "Deliveries made, to be sent.", ["channel", "lane"])
 DELIVERIES_SKIPPED = Counter("tidings_deliveries_skipped", "Deliveries that are not sent.", ["channel", "reason"])

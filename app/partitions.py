@@ -12,10 +12,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import structlog
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
@@ -31,6 +32,8 @@ _TRIES = 5
 _PAUSE_SECONDS = 1.0
 _ONLY_ONE = 0x7469_6D70  # an advisory lock's name: any number that nothing else uses
 _IN_USE = frozenset({"55P03", "40P01"})  # lock not available; deadlock
+
+log = structlog.get_logger()
 
 _BOUNDS = text("""
 SELECT c.relname, pg_get_expr(c.relpartbound, c.oid) AS bounds
@@ -55,7 +58,7 @@ _UNFINISHED: Mapping[str, Sequence[str]] = {
 
 
 class AnotherRunError(Exception):
-    """Somebody else brings the partitions in order just now; the text says so."""
+    """Somebody else changes the schema, or brings the partitions in order; the text says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +112,18 @@ def maintain(
 def only_run(database: Database, *, wait: bool = False) -> Iterator[None]:
     """Nobody else changes the schema within the block. Raises AnotherRunError when somebody does, or waits for them."""
     with database.engine.connect() as guard:
-        if wait:
+        if not guard.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _ONLY_ONE}).scalar():
+            if not wait:
+                raise AnotherRunError("Another `tidings migrate` is under way: nothing was done.")
+            log.warning("waits_for_another_migrate")
             guard.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ONLY_ONE})
-        elif not guard.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _ONLY_ONE}).scalar():
-            raise AnotherRunError("Another `tidings migrate` is under way: nothing was done.")
         guard.commit()
         try:
             yield
         finally:  # said, because the server takes its time to see that a connection has gone
-            guard.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _ONLY_ONE})
-            guard.commit()
+            with suppress(DBAPIError):  # gone already, and the lock with it: what the block met is what counts
+                guard.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _ONLY_ONE})
+                guard.commit()
 
 
 def _planned(database: Database, table: str, days: int, now: datetime) -> list[Step]:

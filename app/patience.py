@@ -1,11 +1,16 @@
-"""How long PostgreSQL is waited for. A server that is there and hangs says nothing and ends no connection."""
+"""How long PostgreSQL is waited for. A server that is there and hangs says nothing and ends no connection.
+
+`PatientConnection` gives it up in the end; `Asking` is for who must know sooner that there is no answer.
+"""
 
 from __future__ import annotations
 
 import math
+import threading
 import time
-from collections.abc import Generator
-from typing import Any, TypeVar
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from typing import Any, Generic, TypeVar
 
 import psycopg
 
@@ -53,3 +58,42 @@ class PatientConnection(psycopg.Connection[Any]):
                 wanted = gen.send(ready)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
+
+
+class Asking(Generic[T]):
+    """A question that may get no answer, asked by one thread of its own at a time."""
+
+    def __init__(self, ask: Callable[[], T]) -> None:
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._asked: Future[T] | None = None
+        self._since = 0.0
+
+    @property
+    def lasts(self) -> float:
+        """For how many seconds it has been asked without an answer; 0 when it is not being asked."""
+        with self._lock:
+            return time.monotonic() - self._since if self._asked and not self._asked.done() else 0.0
+
+    def answer(self, seconds: float) -> T:
+        """What is answered, or the error that it raises. Raises TimeoutError after `seconds`: the question goes on, and
+        whoever comes meanwhile waits for the same answer.
+        """
+        with self._lock:
+            fresh = self._asked is None or self._asked.done()
+            if fresh:
+                self._asked, self._since = Future(), time.monotonic()
+            asked = self._asked
+        assert asked
+        if fresh:
+            try:
+                threading.Thread(target=self._settle, args=(asked,), name="asking", daemon=True).start()
+            except RuntimeError:  # no thread to be had: then in this one
+                self._settle(asked)
+        return asked.result(seconds)
+
+    def _settle(self, asked: Future[T]) -> None:
+        try:
+            asked.set_result(self._ask())
+        except Exception as error:
+            asked.set_exception(error)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import Future
-
 import structlog
 from dramatiq import Broker
 from redis import Redis
@@ -15,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.broker import WakingBroker
 from app.db import Database
+from app.patience import Asking
 from app.standing import standing
 
 OK = "ok"
@@ -31,8 +29,7 @@ class Readiness:
         self._db = db
         self._redis = _asking(broker.url) if isinstance(broker, WakingBroker) else None
         self._migrated = False
-        self._lock = threading.Lock()
-        self._asked: Future[dict[str, str]] | None = None
+        self._asking = Asking(self._database)
 
     def parts(self) -> dict[str, str]:
         """{part: "ok", or what is the matter}: database, schema and, where there is one, redis."""
@@ -43,22 +40,11 @@ class Readiness:
 
     def _soon(self) -> dict[str, str]:
         """What `_database` finds, if it is soon: a database that hangs must not hold up the answer that it does."""
-        with self._lock:
-            if self._asked is None or self._asked.done():
-                self._asked = Future()
-                threading.Thread(target=self._ask, args=(self._asked,), name="readiness", daemon=True).start()
-            asked = self._asked
         try:
-            return dict(asked.result(_DATABASE_SECONDS))
+            return dict(self._asking.answer(_DATABASE_SECONDS))
         except TimeoutError:
             log.warning("database_not_ready", error="no answer")
             return {"database": "unreachable"}
-
-    def _ask(self, asked: Future[dict[str, str]]) -> None:
-        try:
-            asked.set_result(self._database())
-        except Exception as error:
-            asked.set_exception(error)
 
     def _database(self) -> dict[str, str]:
         try:

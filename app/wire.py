@@ -95,7 +95,7 @@ class Wire:
     def undo(self) -> None:
         """Roll back, if a transaction is open. A connection that was left in the middle of an exchange is broken."""
         if not self.broken and self._wire.transaction_status != pq.TransactionStatus.IDLE:
-            self._wire.exec_(b"ROLLBACK")
+            self._plainly(b"ROLLBACK")
 
     @property
     def broken(self) -> bool:
@@ -126,8 +126,14 @@ class Wire:
         self.undo()
         self._prepared.names.clear()
         self._prepared.generation = _generation
-        if (said := self._wire.exec_(b"DEALLOCATE ALL")).status != _DONE:
+        if (said := self._plainly(b"DEALLOCATE ALL")).status != _DONE:
             raise error_from_result(said, "utf-8")
+
+    def _plainly(self, command: bytes) -> Any:
+        """One command that is not prepared, on its own: what it returned."""
+        self._wire.send_query(command)
+        self._flush()
+        return list(self._results())[-1]
 
     def _send(self, commands: Sequence[Command]) -> dict[int, tuple[str, bytes]]:
         """Send all; returns {position of a result: (statement, name)} of those that had to be prepared first."""
@@ -175,6 +181,8 @@ class Wire:
                 yield result
             elif wire.status != pq.ConnStatus.OK:
                 raise psycopg.OperationalError("the connection was lost")
+            elif wire.pipeline_status == pq.PipelineStatus.OFF:
+                return
 
 
 @lru_cache(maxsize=1024)

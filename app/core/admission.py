@@ -7,8 +7,9 @@ that is down or has given all that its rate allows: one receiver must not close 
 
 The sweep measures (see `backlog`); here its figure is read about once a second. Without a fresh figure all are let
 in. That reading is also the probe of the database: while it fails, lasts, or finds no connection, nobody is let in,
-and it is made more often, so that the door opens as soon as the database is back. While there is no answer at all, what
-only reads is refused as well: each such request would hold a thread, until none is left to say that it is in vain.
+and it is made more often, so that the door opens as soon as the database is back. While there is no answer at all,
+every request is refused: each would hold a thread, until none is left to say that it is in vain. A database that fails
+at once holds none, and each request finds out for itself whether it can be served.
 """
 
 from __future__ import annotations
@@ -16,16 +17,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from enum import StrEnum
 
 import structlog
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.core import backlog
 from app.core.backlog import Backlog
 from app.core.outbox import Lane
 from app.core.runtime import Runtime
 from app.errors import RequestError
+from app.patience import Asking
 from app.tenancy import Purpose, system
 
 log = structlog.get_logger()
@@ -78,25 +81,21 @@ class Admission:
         self._lock = threading.Lock()
         self._figure: Backlog | None = None
         self._well = True  # whether the last reading went well
-        self._dead = False  # whether it had no answer at all
+        self._silent = False  # whether it failed after a long time
         self._read_at = float("-inf")
-        self._reading_since: float | None = None
+        self._reading = Asking(self._read)
 
     def look(self) -> None:
         """Raise SilentDatabaseError while the database does not answer at all; for requests of every kind."""
-        if self._begin():
-            self._read()
-        with self._lock:
-            dead = self._dead or self._is_slow()
-        if dead:
+        self._look_again()
+        if self._silent or self._lasts():
             raise SilentDatabaseError("The database does not answer just now.")
 
     def judge(self, lanes: Iterable[Lane], tenant_id: str) -> None:
         """Raise OverloadedError if no more of this tenant's is taken in for one of these lanes."""
-        if self._begin():
-            self._read()
+        self._look_again()
         wanted = sorted(set(lanes), key=list(Lane).index, reverse=True)
-        if not self._answers():
+        if not self._well or self._lasts():
             detail = "The database is not up to more just now."
             raise OverloadedError(detail, _DATABASE_SECONDS, wanted[0], Pressed.DATABASE)
         for lane in wanted:
@@ -104,38 +103,36 @@ class Admission:
                 detail = f"Too much waits in the lane {lane.value} already."
                 raise OverloadedError(detail, _RETRY_SECONDS[lane], lane, Pressed.BACKLOG)
 
-    def _begin(self) -> bool:
-        """Whether it is for this thread to read the figure now."""
+    def _look_again(self) -> None:
+        """Read the figure anew when it is time. One thread waits for it, and not for long; the others go by what is."""
         now = time.monotonic()
         with self._lock:
             every = self._every if self._well else min(self._every, _AGAIN_SECONDS)
-            if self._reading_since is not None or now - self._read_at < every:
-                return False
-            self._reading_since = now
-            return True
+            if self._reading.lasts or now - self._read_at < every:
+                return
+            self._read_at = now
+        with suppress(TimeoutError):
+            self._reading.answer(self._slow)
 
     def _read(self) -> None:
-        began, found, well, dead = time.monotonic(), None, False, False
+        began, found, answered = time.monotonic(), None, False
         try:
             if not self._runtime.db.exhausted:
                 with self._runtime.db.transaction(system(Purpose.ADMIT), read_only=True) as session:
                     found = backlog.kept(session, self._runtime.clock.now())
-                well = time.monotonic() - began < self._slow
+                answered = True
         except SQLAlchemyError as error:
-            dead = isinstance(error, OperationalError | InterfaceError)
             log.warning("admission_is_blind", error=type(error).__name__)
         finally:
+            now = time.monotonic()
+            late = now - began >= self._slow
             with self._lock:
-                self._figure, self._well, self._dead = found or self._figure, well, dead
-                self._read_at, self._reading_since = time.monotonic(), None
+                self._figure, self._read_at = found or self._figure, now
+                self._well, self._silent = answered and not late, late and not answered
 
-    def _answers(self) -> bool:
-        with self._lock:
-            return self._well and not self._is_slow()
-
-    def _is_slow(self) -> bool:
+    def _lasts(self) -> bool:
         """Whether a reading is under way for too long."""
-        return self._reading_since is not None and time.monotonic() - self._reading_since >= self._slow
+        return self._reading.lasts >= self._slow
 
     def _is_full(self, lane: Lane, tenant_id: str) -> bool:
         figure, settings = self._figure, self._runtime.settings

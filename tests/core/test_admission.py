@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -14,7 +13,7 @@ from sqlalchemy import create_engine, text
 
 from app.config import Settings
 from app.core import backlog, sweeps
-from app.core.admission import Admission, OverloadedError
+from app.core.admission import Admission, OverloadedError, SilentDatabaseError
 from app.core.backlog import Pressure
 from app.core.deliveries import breakers
 from app.core.direct import DirectSend, send_direct
@@ -241,7 +240,7 @@ def test_while_every_connection_is_in_use_nobody_is_let_in_and_nobody_waits(runt
 
 
 @pytest.mark.parametrize("shape", ["production"])
-def test_a_reading_that_lasts_keeps_one_thread_and_refuses_the_others(
+def test_a_reading_that_lasts_keeps_nobody_waiting_and_refuses_all(
     runtime: Runtime, tenant_id: str, owner: Any
 ) -> None:
     # given a database that does not come to an end with the question
@@ -255,15 +254,23 @@ def test_a_reading_that_lasts_keeps_one_thread_and_refuses_the_others(
         return False
 
     held = owner("LOCK TABLE service_state IN ACCESS EXCLUSIVE MODE", hold=True)
-    first = threading.Thread(target=is_refused)
-    first.start()
-    # when others come meanwhile, then they are refused without waiting for it, until it answers
-    wait_until(is_refused)
-    assert first.is_alive()
+    # then whoever asks is refused, the first of them too, and whatever is wanted; while it has no answer
+    assert is_refused()
+    assert is_refused()
+    with pytest.raises(SilentDatabaseError):
+        admission.look()
     held.rollback()
-    first.join()
     held.close()
     wait_until(lambda: not is_refused())
+    admission.look()
+
+
+def test_a_database_that_fails_at_once_is_left_to_each_request(runtime: Runtime, tenant_id: str, owner: Any) -> None:
+    admission = Admission(runtime, every_seconds=0)
+    owner("ALTER TABLE service_state RENAME TO away")
+    with pytest.raises(OverloadedError):
+        admission.judge(LANES, tenant_id)
+    admission.look()
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from app.core.admission import Pressed
 from app.core.deliveries import spans
 from app.core.deliveries.claims import Claim
 from app.core.deliveries.event_claims import ClaimedEvent
@@ -61,10 +62,10 @@ log = structlog.get_logger()
 
 def expect() -> None:
     """Have the counters that alerts look at begin with nought: from nothing to one, Prometheus sees no rise."""
-    ADMISSION_REFUSED.labels("any", "database")
+    ADMISSION_REFUSED.labels("any", Pressed.DATABASE.value)
     for lane in Lane:
-        ADMISSION_REFUSED.labels(lane.value, "backlog")
-        ADMISSION_REFUSED.labels(lane.value, "database")
+        for why in Pressed:
+            ADMISSION_REFUSED.labels(lane.value, why.value)
         for job in Job:
             WAKEUPS_LOST.labels(job.value, lane.value)
     for kind in ("event", "delivery"):

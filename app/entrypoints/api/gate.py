@@ -63,8 +63,11 @@ def _limit_size() -> None:
 def _admit() -> None:
     house, path = doors(), request.path
     if not (path == "/api" or path.startswith("/api/")):
+        callback = path.startswith("/callbacks/")
         if not path.startswith("/health/"):
-            _count(house, "callbacks" if path.startswith("/callbacks/") else "public", _address())
+            _count(house, "callbacks" if callback else "public", _address())
+        if callback:
+            admission.look()
         return
     admission.look()
     g.caller = _authenticate(house)
