@@ -33,6 +33,8 @@ def test_a_known_key_is_not_printed_and_a_foolish_revision_is_refused(tmp_path: 
     done = tidings(tmp_path, "migrate", "--down", "nonsense", "--yes")
     assert done.returncode == 1
     assert "nonsense" in done.stderr
+    # nor is anybody asked whether they want it
+    assert "lost" not in tidings(tmp_path, "migrate", "--down", "nonsense").stdout
     assert "Traceback" not in done.stderr
 
 

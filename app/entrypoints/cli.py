@@ -28,7 +28,7 @@ from app.running.backup import back_up
 from app.running.server import become_server, check_port
 from app.running.start import FAULTS, check_production, check_schema, in_words
 from app.running.worker import become_supervisor
-from app.standing import complaint, standing
+from app.standing import complaint, revisions, standing
 from app.tenancy import Purpose, system, tenant
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -125,6 +125,8 @@ def migrate(down: str | None, yes: bool, maintain: bool, dry_run: bool) -> None:
     held = embedded.lock(settings.data_dir) if settings.embedded else None
     if down:
         _refuse_newer(settings)
+        if down not in (known := ["base", *revisions()]):
+            _fail(f"--down: there is no revision {down!r}. There are: {', '.join(known)}.")
         if not yes:
             click.confirm(f"Go back to {down}? What the newer tables hold is lost", abort=True)
         schema.downgrade(_owner_url(settings), down)

@@ -115,18 +115,18 @@ def test_new_work_that_no_bell_was_heard_for_is_counted(runtime: Runtime, tenant
     accept(runtime, tenant_id, EventInput("a.b", lane=lane))
     wait_until(lambda: runtime.bell.is_ringing(Job.PLAN, lane))
     runtime.bell.heard(Job.PLAN, lane)  # whoever heard it did nothing
-    before = figure("tidings_wakeups_lost_total", job="plan", lane=lane.value)
+    before = figure("tidings_wakeups_lost_total", step="plan", lane=lane.value)
 
     sweeps.ring_for_due(runtime)
-    young = figure("tidings_wakeups_lost_total", job="plan", lane=lane.value)
+    young = figure("tidings_wakeups_lost_total", step="plan", lane=lane.value)
     runtime.bell.heard(Job.PLAN, lane)
     make_older(runtime, "event_logs", seconds=30)
     sweeps.ring_for_due(runtime)
-    old = figure("tidings_wakeups_lost_total", job="plan", lane=lane.value)
+    old = figure("tidings_wakeups_lost_total", step="plan", lane=lane.value)
     sweeps.ring_for_due(runtime)  # by now the bell rings
 
     assert (young - before, old - before) == (0, 1)
-    assert figure("tidings_wakeups_lost_total", job="plan", lane=lane.value) == old
+    assert figure("tidings_wakeups_lost_total", step="plan", lane=lane.value) == old
 
 
 def test_a_retry_that_falls_due_is_the_sweeps_to_announce(runtime: Runtime, tenant_id: str) -> None:

@@ -61,6 +61,7 @@ def test_what_is_rolled_back_is_neither_counted_nor_told(runtime: Runtime, tenan
     assert not [line for line in lines if line["event"] == "event_accepted"]
 
 
+@pytest.mark.usefixtures("whole_pages")
 def test_a_batch_is_one_line_for_each_step_whatever_its_size(runtime: Runtime, tenant_id: str) -> None:
     keep_only(runtime, tenant_id, "in_app")
     people = tuple(f"person-{number}" for number in range(40))
@@ -126,7 +127,7 @@ def test_the_counters_that_alerts_look_at_begin_with_nought(runtime: Runtime) ->
         ("tidings_admission_refused_total", {"lane": "bulk", "why": "backlog"}),
         ("tidings_provider_refusals_total", {"channel": "sms"}),
         ("tidings_events_planned_total", {"status": "failed"}),
-        ("tidings_wakeups_lost_total", {"job": "plan", "lane": "bulk"}),
+        ("tidings_wakeups_lost_total", {"step": "plan", "lane": "bulk"}),
     ):
         assert REGISTRY.get_sample_value(name, labels) is not None, name
 
