@@ -49,7 +49,7 @@ OLDEST_DUE_SECONDS = Gauge(
 # What goes wrong
 LEASES_EXPIRED = Counter("tidings_leases_expired", "Rows taken back from lost workers.", ["kind"])
 RINGS_FAILED = Counter("tidings_rings_failed", "Rings of the bell that did not reach the broker.")
-WAKEUPS_LOST = Counter("tidings_wakeups_lost", "Due work that the sweep found and nobody was told of.", ["step", "lane"])
+WAKEUPS_LOST = Counter("tidings_wakeups_lost", "Due work that the sweep found, untold.", ["step", "lane"])
 BREAKERS_OPEN = Gauge(
     "tidings_breakers_open", "Providers and hosts that are left alone.", ["kind"], multiprocess_mode="mostrecent"
 )
