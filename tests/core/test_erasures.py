@@ -388,6 +388,7 @@ def test_a_page_that_is_being_planned_is_not_written(runtime: Runtime, tenant_id
     assert told(runtime, tenant_id) == {"ada", "carl", "bob"}
 
 
+@pytest.mark.usefixtures("whole_pages")
 def test_nobody_is_passed_over_when_a_person_leaves_a_list_that_is_half_planned(
     runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -532,6 +533,7 @@ def test_what_only_looks_like_the_person_stays(runtime: Runtime, tenant_id: str)
 
 
 @pytest.mark.parametrize(("gone", "others"), [("bob", {"ada", "carl", "dora"}), ("ada", {"bob", "carl", "dora"})])
+@pytest.mark.usefixtures("whole_pages")
 def test_a_list_is_gone_on_with_where_the_person_stood(
     runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch, gone: str, others: set[str]
 ) -> None:

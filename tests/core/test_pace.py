@@ -95,15 +95,16 @@ def test_events_that_are_too_many_for_one_transaction_are_left_for_the_next(
     assert {(event.status, event.failures) for event in rows_of(runtime, tenant_id, Event)} == {("planned", 0)}
 
 
+@pytest.mark.usefixtures("whole_pages")
 def test_one_transaction_holds_the_people_of_about_one_page(
-    runtime: Runtime, tenant_id: str, four_events: list[str], monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, tenant_id: str, four_events: list[str]
 ) -> None:
-    monkeypatch.setattr(plan, "PLAN_SECONDS", math.inf)
     planned = one_page(runtime, tenant_id)
     assert [event.id for event in planned.fresh] == four_events[2:]
     assert not planned.begun
 
 
+@pytest.mark.usefixtures("whole_pages")
 def test_what_went_wrong_is_tried_with_fewer_people(
     runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,10 +138,8 @@ def test_conditions_that_take_too_long_are_false_with_the_reason(
     assert len(rows_of(runtime, tenant_id, Delivery)) == 1
 
 
-def test_what_is_left_is_given_back_before_anything_is_sent(
-    runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(plan, "PLAN_SECONDS", math.inf)
+@pytest.mark.usefixtures("whole_pages")
+def test_what_is_left_is_given_back_before_anything_is_sent(runtime: Runtime, tenant_id: str) -> None:
     # given an event to one person, an event to a list, and a receiver that takes its time: it sees how events stand
     keep_only(runtime, tenant_id, "email")
     add_rule(runtime, tenant_id)

@@ -247,6 +247,7 @@ def add_rule(runtime: Runtime, tenant_id: str, event_type: str, **fields: Any) -
 
 
 @pytest.mark.parametrize("people", [(), ("ada",), ("ada", "bob", "eve")])
+@pytest.mark.usefixtures("whole_pages")
 def test_an_address_of_the_rules_own_is_told_once_however_many_people_the_event_has(
     runtime: Runtime, tenant_id: str, smtp: SmtpServer, people: tuple[str, ...]
 ) -> None:

@@ -117,6 +117,7 @@ def test_lists_are_planned_in_pages_one_after_the_other(runtime: Runtime, tenant
     assert {row.status for row in rows_of(runtime, tenant_id, Delivery)} == {"delivered"}
 
 
+@pytest.mark.usefixtures("whole_pages")
 def test_a_large_event_is_given_back_after_a_page_and_is_no_failure(
     runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +139,7 @@ def test_a_large_event_is_given_back_after_a_page_and_is_no_failure(
     assert told(runtime, tenant_id, large) == users(pages.PAGE * 3)
 
 
+@pytest.mark.usefixtures("whole_pages")
 def test_large_events_take_turns_page_by_page(
     runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +153,7 @@ def test_large_events_take_turns_page_by_page(
     assert come == [[1, 0, 0], [1, 1, 0], [1, 1, 1], [2, 1, 1], [2, 2, 1], [2, 2, 2]]
 
 
+@pytest.mark.usefixtures("whole_pages")
 def test_a_worker_that_dies_in_the_middle_is_followed_by_one_that_goes_on(runtime: Runtime, tenant_id: str) -> None:
     # given a list of which one worker planned a page, and a second page that was not committed when it died
     put(runtime, tenant_id, "news", users(pages.PAGE * 2 + 7))

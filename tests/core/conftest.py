@@ -1,0 +1,15 @@
+"""What tests of the core share beyond tests/conftest.py."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from app.core.deliveries import plan
+
+
+@pytest.fixture
+def whole_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One transaction plans a whole page, however long that takes on a busy machine."""
+    monkeypatch.setattr(plan, "PLAN_SECONDS", math.inf)
