@@ -100,7 +100,7 @@ def test_the_workers_metrics_are_for_this_machine_or_for_a_token(web: Service, w
     def status(address: str, **headers: str) -> int:
         request = urllib.request.Request(address, headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=30) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code
