@@ -217,13 +217,19 @@ def test_planning_stops_between_two_pages_and_goes_on_from_there(
     assert len(rows_of(runtime, tenant_id, Attempt, outcome="accepted")) == 6_000
 
 
-def ends_when_asked(one: Service, how: signal.Signals) -> bool:
-    """Whether a process has ended a second after a signal."""
-    os.kill(one.pid, how)
-    end = time.monotonic() + 1.0
-    while one.running and time.monotonic() < end:
-        time.sleep(0.01)
-    return not one.running
+def ask_again(one: Service, how: signal.Signals) -> None:
+    """Ask a process that was asked to end a second time, by three signals at the most.
+
+    Mostly by one. But what it hears within half a second of the first is the same wish to it, and on a busy machine it
+    may hear the first as late as the next.
+    """
+    for _ in range(3):
+        os.kill(one.pid, how)
+        end = time.monotonic() + 5.0
+        while time.monotonic() < end:
+            if not one.running:
+                return
+            time.sleep(0.01)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
@@ -249,8 +255,8 @@ def test_a_second_signal_ends_it_at_once(
             os.kill(one.pid, how)
             time.sleep(1.0)  # a second signal within half a second would be taken for the same wish
             assert one.running, one.log()
-            # and when it is asked again, it does not: by as many signals as come apart from the first on a busy machine
-            wait_until(lambda one=one: ends_when_asked(one, how), PATIENCE)  # type: ignore[misc]
+            # and when it is asked again, it does not
+            ask_again(one, how)
             assert one.wait() == 1
         assert test.result()[0] == "cut off"
     # then the row says that somebody had it, which the sweep will find
