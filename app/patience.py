@@ -95,5 +95,5 @@ class Asking(Generic[T]):
     def _settle(self, asked: Future[T]) -> None:
         try:
             asked.set_result(self._ask())
-        except Exception as error:
+        except BaseException as error:  # or it would be waited for for ever
             asked.set_exception(error)

@@ -115,12 +115,15 @@ class Admission:
             self._reading.answer(self._slow)
 
     def _read(self) -> None:
+        if self._runtime.db.exhausted:  # which says nothing new of the database
+            with self._lock:
+                self._well, self._read_at = False, time.monotonic()
+            return
         began, found, answered = time.monotonic(), None, False
         try:
-            if not self._runtime.db.exhausted:
-                with self._runtime.db.transaction(system(Purpose.ADMIT), read_only=True) as session:
-                    found = backlog.kept(session, self._runtime.clock.now())
-                answered = True
+            with self._runtime.db.transaction(system(Purpose.ADMIT), read_only=True) as session:
+                found = backlog.kept(session, self._runtime.clock.now())
+            answered = True
         except SQLAlchemyError as error:
             log.warning("admission_is_blind", error=type(error).__name__)
         finally:

@@ -191,12 +191,12 @@ class BrokenOffError(Exception):
 
 
 def erase_at_first(runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Erase the person up to where all of the tenant's rows would be looked through."""
+    """Erase the person up to where all that is theirs, and then all of the tenant's, would be gone through."""
 
     def end(_work: Work, _after: str) -> str | None:
         raise BrokenOffError
 
-    monkeypatch.setitem(steps.STEPS, "events", end)
+    monkeypatch.setitem(steps.STEPS, "own", end)
     with pytest.raises(BrokenOffError):
         erase(runtime, tenant_id)
 
@@ -212,30 +212,33 @@ def test_what_waits_is_called_off_before_all_is_looked_through(
     accept(
         runtime,
         tenant_id,
+        EventInput("order.created", ORDER, (USER.upper(),)),
         EventInput("order.created", ORDER, (USER, "bob")),
         EventInput("order.created", ORDER, (USER,)),
     )
     # when an erasure has only begun, and workers go on
+    monkeypatch.setattr(steps, "BATCH", 1)
     erase_at_first(runtime, tenant_id, monkeypatch)
     waiting = rows_of(runtime, tenant_id, Delivery)
     plan_all(runtime)
     drain(runtime)
     # then nothing of it goes to the person
     assert {(row.status, row.reason, row.address) for row in waiting} == {("canceled", "erased", "")}
-    assert told(runtime, tenant_id) == {"bob"}
-    assert {row.user_id for row in rows_of(runtime, tenant_id, InAppNotification)} == {"bob"}
+    assert told(runtime, tenant_id) == {"bob", USER.upper()}
+    assert {row.user_id for row in rows_of(runtime, tenant_id, InAppNotification)} == {"bob", USER.upper()}
 
 
+@pytest.mark.parametrize("event_type", ["order.created", "nobody.has.a.rule"])
 def test_what_waits_for_a_webhook_of_an_event_for_the_person_alone_is_called_off_as_early(
-    runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch, event_type: str
 ) -> None:
     # given a subscriber who is told of all events
     add_endpoint(runtime, tenant_id, "http://127.0.0.1:1/hook")
     accept(
         runtime,
         tenant_id,
-        EventInput("order.created", ORDER, (USER,)),
-        EventInput("order.created", ORDER, ("bob",)),
+        EventInput(event_type, ORDER, (USER,)),
+        EventInput(event_type, ORDER, ("bob",)),
     )
     plan_all(runtime)
     # when one of them is erased
@@ -246,17 +249,20 @@ def test_what_waits_for_a_webhook_of_an_event_for_the_person_alone_is_called_off
     assert {row.reason for row in hooks if row.status == "canceled"} == {"erased"}
 
 
+@pytest.mark.parametrize("named", [True, False])
 def test_what_is_on_the_wire_is_not_tried_again(
-    runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch, named: bool
 ) -> None:
-    # given a delivery that a worker is sending while the person is erased
-    delivery_id = post_direct(runtime, tenant_id, Channel.IN_APP, USER, title="t", text="Marked words")
+    # given a delivery to the person, by name or by address, that a worker is sending while they are erased
+    channel, to = (Channel.IN_APP, USER) if named else (Channel.EMAIL, str(MARKS["email"]))
+    delivery_id = post_direct(runtime, tenant_id, channel, to, title="t", subject="s", text="Marked words")
     with runtime.db.transaction(tenant(tenant_id)) as session:
+        recipients.upsert(session, runtime.clock, tenant_id, [MARKS])
         (claim,) = claims.claim_these(session, tenant_id, [delivery_id], runtime.clock.now(), 60)
     erase_at_first(runtime, tenant_id, monkeypatch)
     # when that try fails, and it is time for the next
     with runtime.db.transaction(tenant(tenant_id)) as session:
-        tried = outcome.Tried(claim, "in_app", RetryableError("timeout", "slow"))
+        tried = outcome.Tried(claim, "one", RetryableError("timeout", "slow"))
         outcome.record(session, runtime, tenant_id, [tried], random.Random(1))
     make_due(runtime)
     drain(runtime)

@@ -29,8 +29,9 @@ from app.models import (
 )
 
 WINDOW = 1_000  # rows looked at in one transaction
-BATCH = 500  # deliveries changed in one transaction
+BATCH = 500  # rows changed in one transaction
 _UNPLANNED = ("planning", "received")
+_UNSENT = ("pending", "sending")
 
 
 Step = Callable[[Work, str], str | None]
@@ -43,24 +44,51 @@ def sources(work: Work, _after: str) -> str | None:
     """
     for model in (Recipient, Preference, TopicRecipient):
         work.delete(model, model.user_id == work.user_id)
-    planning = select(Event).where(Event.tenant_id == work.tenant_id, Event.status == "planning").with_for_update()
-    for event in list(work.session.scalars(planning)):
+    for event in _locked(work, Event.status == "planning"):
         if event.topics:
             fence(event, work.now)
     work.session.flush()
-    here = (Event.status == "received", Event.topic_after == work.user_id)
-    placed = select(Event).where(Event.tenant_id == work.tenant_id, *here).with_for_update()
-    for event in list(work.session.scalars(placed)):
+    for event in _locked(work, Event.status == "received", Event.topic_after == work.user_id):
         step_back(work, event)
     if work.words:
-        _adopt(work, Delivery.status == "pending", Delivery.address.in_(work.words))
+        _adopt(work, Delivery.status.in_(_UNSENT), Delivery.address.in_(work.words))
     return None
 
 
-def unplanned(work: Work, _after: str) -> str | None:
-    """Events that name the person and wait to be planned, so that nothing more is made of them."""
-    changed = [_clean_events(work, _named(work), Event.status == status, most=WINDOW) for status in _UNPLANNED]
-    return "" if sum(changed) else None
+def unplanned(work: Work, after: str) -> str | None:
+    """Events that name the person and are still to be planned, so that nothing more is made of them."""
+    found: list[str] = []
+    for status in _UNPLANNED:  # one at a time: each has its index
+        query = select(Event.id).where(Event.tenant_id == work.tenant_id, Event.status == status, _named(work))
+        found += work.session.scalars(query.where(Event.id > after) if after else query)
+    batch = sorted(found)[:BATCH]
+    if not batch:
+        return None
+    _clean_events(work, Event.id.in_(batch))
+    return batch[-1]
+
+
+def subscribers(work: Work, _after: str) -> str | None:
+    """Events for the person alone of which a webhook is still to tell: its delivery counts as the person's own."""
+    for status in _UNSENT:
+        nobodys = (Delivery.tenant_id == work.tenant_id, Delivery.user_id.is_(None), Delivery.status == status)
+        _clean_events(work, _named(work), Event.id.in_(select(Delivery.event_id).where(*nobodys)))
+    return None
+
+
+def waiting(work: Work, _after: str) -> str | None:
+    """The person's deliveries that wait are called off; those on the wire are let through, and not tried again."""
+    mine = (Delivery.tenant_id == work.tenant_id, Delivery.user_id == work.user_id)
+    pending = select(Delivery.id).where(*mine, Delivery.status == "pending").order_by(Delivery.id).limit(BATCH)
+    if found := list(work.session.scalars(pending)):
+        _strip(work, found)
+        return ""
+    # Whoever writes a result just now is not kept waiting: the row is come back to.
+    again = (*mine, Delivery.status == "sending", Delivery.expires_at.is_(None) | (Delivery.expires_at > work.now))
+    free = select(Delivery.id).where(*again).with_for_update(skip_locked=True)
+    last_try = update(Delivery).where(Delivery.tenant_id == work.tenant_id, Delivery.id.in_(free))
+    work.session.execute(last_try.values(expires_at=work.now), execution_options=PLAIN)
+    return "" if work.session.scalars(select(Delivery.id).where(*again).limit(1)).first() else None
 
 
 def events(work: Work, after: str) -> str | None:
@@ -80,16 +108,19 @@ def _named(work: Work) -> Any:
     return holds((Event.user_ids,), [f'"{work.user_id}"'])
 
 
-def _clean_events(work: Work, *conditions: Any, most: int | None = None) -> int:
-    """Take the person out of the events that meet the conditions. Returns how many held anything of theirs."""
-    query = select(Event).where(Event.tenant_id == work.tenant_id, *conditions).limit(most).with_for_update()
-    changed = sum([clean_event(work, event) for event in list(work.session.scalars(query))])
-    work.count(Event, changed)
+def _locked(work: Work, *conditions: Any) -> list[Event]:
+    """Events of the tenant, in the one order in which all erasures lock them."""
+    query = select(Event).where(Event.tenant_id == work.tenant_id, *conditions).order_by(Event.id).with_for_update()
+    return list(work.session.scalars(query))
+
+
+def _clean_events(work: Work, *conditions: Any) -> None:
+    """Take the person out of the events that meet the conditions."""
+    work.count(Event, sum([clean_event(work, event) for event in _locked(work, *conditions)]))
     work.session.flush()
     # What goes to webhooks of those that named nobody else says the same data: it goes as the person's own.
     if work.alone:
         _adopt(work, Delivery.event_id.in_(work.alone))
-    return changed
 
 
 def _adopt(work: Work, *conditions: Any) -> None:
@@ -153,31 +184,16 @@ def _clean_texts(work: Work, model: Any, names: Sequence[str], *conditions: Any)
 
 
 def own(work: Work, after: str) -> str | None:
-    """The person's deliveries: called off if they wait, and stripped of all but what was counted. Then their bell.
-
-    What is on the wire is left until it is through, and is not tried again.
-    """
-    mine = (Delivery.tenant_id == work.tenant_id, Delivery.user_id == work.user_id)
-    query = select(Delivery.id, Delivery.event_id).where(*mine, Delivery.status != "sending")
-    query = query.where(Delivery.id > after) if after else query
-    found = work.session.execute(query.order_by(Delivery.id).limit(BATCH)).all()
-    if found:
-        _strip(work, [row.id for row in found])
-        _clean_events(work, Event.id.in_({row.event_id for row in found if row.event_id}))
-        return str(found[-1].id)
-    # Whoever writes a result just now is not kept waiting: the row is come back to.
-    sending = select(Delivery.id).where(*mine, Delivery.status == "sending").with_for_update(skip_locked=True)
-    last_try = update(Delivery).where(Delivery.tenant_id == work.tenant_id, Delivery.id.in_(sending))
-    work.session.execute(last_try.values(expires_at=work.now), execution_options=PLAIN)
-    return after if _clear_bell(work) else None
-
-
-def _clear_bell(work: Work) -> bool:
-    """Remove some of the person's items. Returns whether there were any."""
-    mine = (InAppNotification.tenant_id == work.tenant_id, InAppNotification.user_id == work.user_id)
-    found = list(work.session.scalars(select(InAppNotification.id).where(*mine).limit(WINDOW)))
-    work.delete(InAppNotification, InAppNotification.id.in_(found))
-    return bool(found)
+    """The person's deliveries and the items of their bell, but for what is on the wire."""
+    mine = (Delivery.tenant_id == work.tenant_id, Delivery.user_id == work.user_id, Delivery.status != "sending")
+    query = select(Delivery.id).where(*mine).order_by(Delivery.id).limit(BATCH)
+    if found := list(work.session.scalars(query.where(Delivery.id > after) if after else query)):
+        _strip(work, found)
+        return found[-1]
+    bell = (InAppNotification.tenant_id == work.tenant_id, InAppNotification.user_id == work.user_id)
+    items = list(work.session.scalars(select(InAppNotification.id).where(*bell).limit(WINDOW)))
+    work.delete(InAppNotification, InAppNotification.id.in_(items))
+    return after if items else None
 
 
 def _strip(work: Work, ids: Sequence[str]) -> None:
@@ -219,10 +235,11 @@ def _window(work: Work, model: Any, after: str) -> list[str]:
 STEPS: Mapping[str, Step] = {
     # First what must not go out any more, found without looking through all there is
     "sources": sources,
-    "waiting": own,
     "unplanned": unplanned,
-    "planned": own,
-    # Then wherever else something of the person's may stand
+    "subscribers": subscribers,
+    "waiting": waiting,
+    # Then the person's own, and wherever else something of theirs may stand
+    "own": own,
     "events": events,
     "texts": texts,
     "answers": answers,
@@ -230,4 +247,5 @@ STEPS: Mapping[str, Step] = {
     # And what turned out to be theirs, or came meanwhile
     "rest": own,
 }
-WALKS = frozenset({"events", "texts", "answers", "dedupes"})  # these look through all there is, in the order of ids
+# These look through all there is, in the order of ids. Answers may be younger than their ids, which are used again.
+WALKS = frozenset({"events", "texts", "dedupes"})
