@@ -129,6 +129,7 @@ def test_after_an_erasure_no_table_holds_anything_of_the_person(runtime: Runtime
     assert receipt.finished_at is not None
     assert receipt.progress is None
     assert receipt.counts.keys() >= {"recipients", "topic_recipients", "event_logs", "notification_logs"}
+    assert receipt.counts["notification_logs"] == len(rows_of(runtime, tenant_id, Delivery, reason="erased"))
     # and others have what they had
     (bob,) = rows_of(runtime, tenant_id, Recipient)
     assert bob.email == "bob@example.com"

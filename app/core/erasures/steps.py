@@ -124,8 +124,9 @@ def _clean_events(work: Work, *conditions: Any) -> None:
 
 
 def _adopt(work: Work, *conditions: Any) -> None:
-    """Have deliveries of nobody go with the person's own."""
-    nobodys = update(Delivery).where(Delivery.tenant_id == work.tenant_id, Delivery.user_id.is_(None), *conditions)
+    """Have deliveries of nobody go with the person's own; not those that have gone already."""
+    left = (Delivery.user_id.is_(None), Delivery.reason.is_distinct_from(ERASED))
+    nobodys = update(Delivery).where(Delivery.tenant_id == work.tenant_id, *left, *conditions)
     work.session.execute(nobodys.values(user_id=work.user_id), execution_options=PLAIN)
 
 
