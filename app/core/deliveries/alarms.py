@@ -6,11 +6,12 @@ import math
 import threading
 import time
 
+from app.broker import Bell
 from app.core.outbox import Job, Lane
 from app.core.runtime import Runtime
 
 _SLOTS_A_SECOND = 20  # rings closer together than that are one
-_set: set[tuple[Lane, int]] = set()
+_set: set[tuple[Bell, Lane, int]] = set()
 _lock = threading.Lock()
 
 
@@ -18,17 +19,17 @@ def ring_in(runtime: Runtime, lane: Lane, seconds: float) -> None:
     """Ring for deliveries of a lane in so many seconds, if that is before the next sweep would find them."""
     if seconds > runtime.settings.sweep_seconds:
         return
-    slot = math.ceil((time.monotonic() + seconds) * _SLOTS_A_SECOND)
+    alarm = runtime.bell, lane, math.ceil((time.monotonic() + seconds) * _SLOTS_A_SECOND)
     with _lock:
-        if (lane, slot) in _set:
+        if alarm in _set:
             return
-        _set.add((lane, slot))
-    timer = threading.Timer(slot / _SLOTS_A_SECOND - time.monotonic(), _ring, (runtime, lane, slot))
+        _set.add(alarm)
+    timer = threading.Timer(alarm[2] / _SLOTS_A_SECOND - time.monotonic(), _ring, alarm)
     timer.daemon = True
     timer.start()
 
 
-def _ring(runtime: Runtime, lane: Lane, slot: int) -> None:
+def _ring(bell: Bell, lane: Lane, slot: int) -> None:
     with _lock:
-        _set.discard((lane, slot))
-    runtime.bell.ring(Job.DELIVER, lane)
+        _set.discard((bell, lane, slot))
+    bell.ring(Job.DELIVER, lane)
