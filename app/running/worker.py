@@ -121,7 +121,7 @@ def hangs(runtime: Runtime) -> bool:
 
     Its thread and its room cannot be had back but by ending the process. Others have tried its rows meanwhile.
     """
-    return gates.longest_hold() > send.time_limit_seconds(runtime) + _HANGS_SECONDS
+    return gates.longest_hold(runtime) > send.time_limit_seconds(runtime) + _HANGS_SECONDS
 
 
 def run_alone(runtime: Runtime, parent: int) -> int:

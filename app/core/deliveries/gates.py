@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
+from weakref import WeakKeyDictionary
 
 from app.core.deliveries import alarms
 from app.core.outbox import Job, Lane
 from app.core.runtime import Runtime
+from app.db import Database
 from providers.contract import Channel
 
 QUICK = Channel.IN_APP  # never waits for anybody outside
@@ -19,11 +21,26 @@ _PASS_ON_SECONDS = 0.1
 _SHUT_OUT_SECONDS = 30.0  # so long somebody who was turned away is thought to wait still
 ALONE_SECONDS = 60.0  # a try that hangs keeps suspects waiting no longer than this
 
-_lock = threading.Lock()
-_inside: Counter[tuple[str, ...]] = Counter()  # (lane, channel), (lane, channel, tenant), …; "*": all that are slow
-_turned_away: dict[tuple[Lane, str, str], float] = {}  # (lane, channel, tenant): when
-_since: dict[tuple[int, str], float] = {}  # (room, channel): since when
-_alone: dict[str, tuple[Room, float]] = {}  # "suspect": who tries one, and until when it is waited for
+
+@dataclass(slots=True)
+class _House:
+    """The threads of one service in this process: who holds them, and who was turned away."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    # (lane, channel), (lane, channel, tenant), …; "*": all that are slow
+    inside: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    turned_away: dict[tuple[Lane, str, str], float] = field(default_factory=dict)  # (lane, channel, tenant): when
+    since: dict[tuple[object, str], float] = field(default_factory=dict)  # (room, channel): since when
+    alone: tuple[object, float] | None = None  # the room that tries a suspect, and until when it is waited for
+
+
+_houses: WeakKeyDictionary[Database, _House] = WeakKeyDictionary()
+_houses_lock = threading.Lock()
+
+
+def _house(runtime: Runtime) -> _House:
+    with _houses_lock:
+        return _houses.setdefault(runtime.db, _House())
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +62,11 @@ class Limits:
         return cls(channel, max(1, channel - 1), slow, max(1, slow - 1))
 
 
-def longest_hold() -> float:
-    """For how many seconds the oldest batch of this process has been under way; 0 if there is none."""
-    with _lock:
-        return time.monotonic() - min(_since.values()) if _since else 0.0
+def longest_hold(runtime: Runtime) -> float:
+    """For how many seconds the oldest batch in this process has been under way; 0 if there is none."""
+    house = _house(runtime)
+    with house.lock:
+        return time.monotonic() - min(house.since.values()) if house.since else 0.0
 
 
 class Room:
@@ -63,6 +81,8 @@ class Room:
         self._lane = lane
         self._limits = Limits.of(runtime.settings.lanes.get(lane, 1))
         self._entered: dict[str, str] = {}
+        self._house = _house(runtime)
+        self._name = object()  # in the house's book, which outlives the room
 
     def __enter__(self) -> Self:
         return self
@@ -77,21 +97,22 @@ class Room:
 
     def has_space(self, channel: str) -> bool:
         """Whether anybody's batch of this channel could be sent now."""
-        slow = channel == QUICK or _inside[self._lane, "*"] < self._limits.slow
-        return slow and _inside[self._lane, channel] < self._limits.channel
+        slow = channel == QUICK or self._house.inside[self._lane, "*"] < self._limits.slow
+        return slow and self._house.inside[self._lane, channel] < self._limits.channel
 
     def enter(self, channel: str, tenant_id: str) -> bool:
         """Whether a batch of this channel and tenant may be sent now. Who has entered is let in again."""
         if self._entered.get(channel) == tenant_id:
             return True
-        with _lock:
+        house = self._house
+        with house.lock:
             if self.has_space(channel) and self._is_fair(channel, tenant_id):
-                _inside.update(self._places(channel, tenant_id))
+                house.inside.update(self._places(channel, tenant_id))
                 self._entered[channel] = tenant_id
-                _since[id(self), channel] = time.monotonic()
-                _turned_away.pop((self._lane, channel, tenant_id), None)
+                house.since[self._name, channel] = time.monotonic()
+                house.turned_away.pop((self._lane, channel, tenant_id), None)
                 return True
-            _turned_away[self._lane, channel, tenant_id] = time.monotonic()
+            house.turned_away[self._lane, channel, tenant_id] = time.monotonic()
         if self._runtime.settings.redis_url:  # another process may have room: it has to hear of it too
             alarms.ring_in(self._runtime, self._lane, _PASS_ON_SECONDS)
         return False
@@ -101,15 +122,16 @@ class Room:
         tenant_id = self._entered.pop(channel, None)
         if tenant_id is None:
             return
-        with _lock:
-            _since.pop((id(self), channel), None)
-            _inside.subtract(self._places(channel, tenant_id))
+        house = self._house
+        with house.lock:
+            house.since.pop((self._name, channel), None)
+            house.inside.subtract(self._places(channel, tenant_id))
             for place in self._places(channel, tenant_id):
-                if _inside[place] <= 0:
-                    del _inside[place]
-            missed = [place for place in _turned_away if place[0] == self._lane]
+                if house.inside[place] <= 0:
+                    del house.inside[place]
+            missed = [place for place in house.turned_away if place[0] == self._lane]
             for place in missed:  # they are rung for; who is turned away again says so again
-                del _turned_away[place]
+                del house.turned_away[place]
         if missed:
             self._runtime.bell.ring(Job.DELIVER, self._lane)
 
@@ -118,38 +140,37 @@ class Room:
 
         One that kills its process must not take another with it, for which that might be the last loss.
         """
-        now = time.monotonic()
-        with _lock:
-            held = _alone.get("suspect")
-            if held is not None and held[1] > now:
+        now, house = time.monotonic(), self._house
+        with house.lock:
+            if house.alone is not None and house.alone[1] > now:
                 return False
-            _alone["suspect"] = (self, now + ALONE_SECONDS)
+            house.alone = (self._name, now + ALONE_SECONDS)
             return True
 
     def leave_alone(self) -> bool:
         """Another suspect may be tried. False: this job tried none."""
-        with _lock:
-            held = _alone.get("suspect")
-            if held is None or held[0] is not self:
+        house = self._house
+        with house.lock:
+            if house.alone is None or house.alone[0] is not self._name:
                 return False
-            del _alone["suspect"]
+            house.alone = None
             return True
 
     def is_wanted(self, channel: str) -> bool:
         """Whether another tenant was turned away from this channel, and has not had its turn since."""
-        mine = self._entered.get(channel)
-        if mine is None or not _turned_away:
+        mine, away = self._entered.get(channel), self._house.turned_away
+        if mine is None or not away:
             return False
         now = time.monotonic()
-        with _lock:
-            for place in [place for place, at in _turned_away.items() if now - at > _SHUT_OUT_SECONDS]:
-                del _turned_away[place]
-            return any(place[:2] == (self._lane, channel) and place[2] != mine for place in _turned_away)
+        with self._house.lock:
+            for place in [place for place, at in away.items() if now - at > _SHUT_OUT_SECONDS]:
+                del away[place]
+            return any(place[:2] == (self._lane, channel) and place[2] != mine for place in away)
 
     def _is_fair(self, channel: str, tenant_id: str) -> bool:
-        if _inside[self._lane, channel, tenant_id] >= self._limits.tenant_on_channel:
+        if self._house.inside[self._lane, channel, tenant_id] >= self._limits.tenant_on_channel:
             return False
-        return channel == QUICK or _inside[self._lane, "*", tenant_id] < self._limits.tenant_slow
+        return channel == QUICK or self._house.inside[self._lane, "*", tenant_id] < self._limits.tenant_slow
 
     def _places(self, channel: str, tenant_id: str) -> list[tuple[str, ...]]:
         slow: list[tuple[str, ...]] = [] if channel == QUICK else [(self._lane, "*"), (self._lane, "*", tenant_id)]
