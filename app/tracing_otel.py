@@ -28,6 +28,7 @@ from opentelemetry.util.types import Attributes as OtelAttributes
 from app.tracing import Attributes
 
 _NANOS = 1_000_000_000
+_LAST_MILLISECONDS = 3_000  # that the end of a process waits for what is left to be sent
 
 
 class GivenIds(RandomIdGenerator):
@@ -68,6 +69,14 @@ class WithoutStrays(Sampler):
     def get_description(self) -> str:
         """What it is called."""
         return f"WithoutStrays({self._others.get_description()})"
+
+
+class HastyProcessor(BatchSpanProcessor):
+    """At the end of a process it drops what cannot be sent soon: OpenTelemetry's waits half a minute for it."""
+
+    def shutdown(self) -> None:
+        """Send what is left, for _LAST_MILLISECONDS at most."""
+        self._batch_processor.shutdown(timeout_millis=_LAST_MILLISECONDS)
 
 
 class OtelTracer:
@@ -113,7 +122,7 @@ class OtelTracer:
         span.end(max(start, int(ended * _NANOS)))
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send what is left, if it goes soon."""
         PsycopgInstrumentor().uninstrument()
         self._provider.shutdown()
 
@@ -124,7 +133,7 @@ def make_tracer(endpoint: str) -> OtelTracer:
     resource = Resource({SERVICE_NAME: "tidings"}).merge(OTELResourceDetector().detect())
     provider = TracerProvider(resource=resource, id_generator=ids)
     provider.sampler = WithoutStrays(provider.sampler)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces")))
+    provider.add_span_processor(HastyProcessor(OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces")))
     PsycopgInstrumentor().instrument(tracer_provider=provider, skip_dep_check=True)
     return OtelTracer(provider, ids)
 

@@ -158,6 +158,7 @@ def web(
     settings = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": otlp.url,
         "OTEL_BSP_SCHEDULE_DELAY": "200",
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "60",  # seconds: longer than the end of a process may take
         "OTEL_SERVICE_NAME": "tidings-in-a-test",
     }
     with web_of(tmp_path_factory.mktemp("spans"), postgres, postgres_template, redis, **settings) as service:
