@@ -10,6 +10,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Protocol
 
 import dramatiq
@@ -24,6 +25,7 @@ from app.metrics import RINGS_FAILED
 
 _UNANSWERED_MS = 5_000  # a ring that was lost is no longer waited for after this
 
+_WAIT_SECONDS = 5.0  # for an answer of Redis
 QUIET_SECONDS = 2.0  # after the queue was found away
 _BETWEEN_RINGS_SECONDS = 0.008  # a ring costs some 300 µs: what is wanted meanwhile is rung for together
 IDLE_SECONDS = 1.0  # how often an idle consumer asks although nobody woke it
@@ -84,10 +86,13 @@ class WakingBroker(RedisBroker):
     """
 
     def __init__(self, url: str, **options: Any) -> None:
-        super().__init__(url=url, **options)  # type: ignore[no-untyped-call]
+        # Its own way from an address to a client forgets how long the client may wait.
+        client = Redis.from_url(url, socket_timeout=_WAIT_SECONDS, socket_connect_timeout=_WAIT_SECONDS)
+        super().__init__(client=client, **options)  # type: ignore[no-untyped-call]
         self.url = url
         self._wakes: defaultdict[str, threading.Event] = defaultdict(threading.Event)
         self._listener: threading.Thread | None = None
+        self._closed = False
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Any:  # noqa: ARG002
         """As Dramatiq's, but the consumer's own pause is none: `do_fetch` waits in its place."""
@@ -109,17 +114,29 @@ class WakingBroker(RedisBroker):
         """Wake the consumers of a queue in every process."""
         self.client.publish(_WAKE_CHANNEL, queue_name)
 
+    def close(self) -> None:
+        """Listen no more, and give the connections back."""
+        self._closed = True
+        with suppress(RedisError):
+            self.publish("")  # so that the listener hears of it
+        self.client.close()
+
     def _listen(self) -> None:
-        client = Redis.from_url(self.url, socket_connect_timeout=2, health_check_interval=15)
-        while True:
-            try:
-                heard = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
-                heard.subscribe(_WAKE_CHANNEL)
-                for message in heard.listen():
-                    self._wakes[message["data"].decode()].set()
-            except RedisError as error:
-                log.warning("bell_is_deaf", error=type(error).__name__)
-                time.sleep(IDLE_SECONDS)
+        with Redis.from_url(self.url, socket_connect_timeout=2, health_check_interval=15) as client:
+            while not self._closed:
+                try:
+                    self._hear(client)
+                except RedisError as error:
+                    log.warning("bell_is_deaf", error=type(error).__name__)
+                    time.sleep(IDLE_SECONDS)
+
+    def _hear(self, client: Redis) -> None:
+        with client.pubsub(ignore_subscribe_messages=True) as heard:  # type: ignore[no-untyped-call]
+            heard.subscribe(_WAKE_CHANNEL)
+            for message in heard.listen():
+                self._wakes[message["data"].decode()].set()
+                if self._closed:
+                    return
 
 
 class _Ringer:
@@ -131,6 +148,12 @@ class _Ringer:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._of_process = 0
+        self._closed = False
+
+    def close(self) -> None:
+        """Ring no more."""
+        self._closed = True
+        self._wake.set()
 
     def want(self, job: str, lane: str) -> None:
         with self._lock:
@@ -143,7 +166,7 @@ class _Ringer:
         self._wake.set()
 
     def _run(self) -> None:
-        while self._wake.wait():
+        while self._wake.wait() and not self._closed:
             self._wake.clear()
             with self._lock:
                 wanted, self._wanted = self._wanted, set()
@@ -160,6 +183,12 @@ class Bell:
         self._flags = flags
         self._dumb_until = 0.0
         self._ringer = _Ringer(self.ring) if isinstance(broker, WakingBroker) else None
+
+    def close(self) -> None:
+        """Give back threads and connections; for those who neither ring nor hear any more."""
+        if self._ringer:
+            self._ringer.close()
+        self.broker.close()
 
     def ring_soon(self, job: str, lane: str) -> None:
         """As `ring`, but nobody waits for Redis, and rings that are wanted together are one."""
@@ -210,14 +239,7 @@ def make_bell(redis_url: str) -> Bell:
     if not redis_url:
         return Bell(StubBroker(middleware=middleware), _LocalFlags())
     # A dead worker's messages come back after `heartbeat_timeout`, looked for at every tenth command.
-    broker = WakingBroker(
-        redis_url,
-        middleware=middleware,
-        heartbeat_timeout=10_000,
-        maintenance_chance=100_000,
-        socket_timeout=2,
-        socket_connect_timeout=1,
-    )
+    broker = WakingBroker(redis_url, middleware=middleware, heartbeat_timeout=10_000, maintenance_chance=100_000)
     return Bell(broker, _RedisFlags(broker.client))
 
 

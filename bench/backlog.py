@@ -50,6 +50,7 @@ def main() -> None:
             backlogs.put(service, tenant_id, _LANE, "email", "bulk@example.com", 10)
         measure(service, runtime, f"{10 * len(tenants)}, {len(tenants)} tenants")
         runtime.channels.close()
+        runtime.bell.close()
         runtime.db.close()
 
 
