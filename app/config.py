@@ -181,6 +181,11 @@ class Settings:
     max_backlog_transactional: int = setting(
         10_000_000, whole(1, 1_000_000_000), "The same for the transactional lane alone."
     )
+    max_database_delay: int = setting(
+        2_000,
+        whole(100, 600_000),
+        "Milliseconds that the database may take to read one row; while it takes longer, requests are refused (503).",
+    )
 
     # retention
     keep_events_days: int = setting(365, whole(0, 36_500), "Days that events and their deliveries are kept; 0: always.")

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from playwright.sync_api import Browser
 from sqlalchemy import text
@@ -32,6 +33,12 @@ from tests.servers.postgres import PostgresServer, start_postgres
 from tests.servers.redis import RedisServer, start_redis
 
 KEY = "tdg_live_" + "k" * 40
+
+# No example has to be quick, as a busy machine may stop at any of them, and each run tries the same ones.
+hypothesis.settings.register_profile(
+    "suite", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +87,7 @@ def shape(request: pytest.FixtureRequest) -> str:
 def shape_settings(shape: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     """Database and queue of a shape, private to one test."""
     common: dict[str, Any] = {"data_dir": tmp_path / "var", "secret_key": "a secret key for tests only, 40 characters"}
+    common["max_database_delay"] = 60_000  # a test's process that is held up for seconds is no database that is slow
     if shape == "embedded":
         (tmp_path / "var").mkdir()
         path = tmp_path / "var" / "tidings.db"
@@ -113,6 +121,7 @@ def runtime(settings: Settings) -> Iterator[Runtime]:
     made = make_runtime(settings)
     yield made
     made.channels.close()
+    made.bell.close()
     made.db.close()
 
 

@@ -34,7 +34,6 @@ from app.tenancy import Purpose, system
 log = structlog.get_logger()
 
 EVERY_SECONDS = 1.0
-SLOW_SECONDS = 2.0  # for one row by its key
 _AGAIN_SECONDS = 0.1  # after a reading that failed
 _STALE_SECONDS = 60.0  # a figure older than this, and than this many times what it took, says nothing any more
 _RETRY_SECONDS = {Lane.TRANSACTIONAL: 5, Lane.NORMAL: 15, Lane.BULK: 60}
@@ -72,12 +71,10 @@ class SilentDatabaseError(RequestError):
 class Admission:
     """One process's view of the pressure, shared by its threads."""
 
-    def __init__(
-        self, runtime: Runtime, *, every_seconds: float = EVERY_SECONDS, slow_seconds: float = SLOW_SECONDS
-    ) -> None:
+    def __init__(self, runtime: Runtime, *, every_seconds: float = EVERY_SECONDS) -> None:
         self._runtime = runtime
         self._every = every_seconds
-        self._slow = slow_seconds
+        self._slow = runtime.settings.max_database_delay / 1000  # for one row by its key
         self._lock = threading.Lock()
         self._figure: Backlog | None = None
         self._well = True  # whether the last reading went well
