@@ -25,8 +25,19 @@ from tests.core.helpers import drain, post_direct, rows_of
 from tests.history import write_day
 from tests.servers.postgres import OWNER, PostgresServer
 
-NOW = datetime(2027, 3, 10, tzinfo=UTC)
-THREE_MONTHS = (datetime(2026, 12, 5, tzinfo=UTC), datetime(2027, 1, 5, tzinfo=UTC), datetime(2027, 2, 5, tzinfo=UTC))
+TODAY = datetime.now(UTC)
+
+
+def month(ahead: int, day: int) -> datetime:
+    """A day of the month that comes so many months after this one."""
+    months = TODAY.year * 12 + TODAY.month - 1 + ahead
+    return datetime(months // 12, months % 12 + 1, day, tzinfo=UTC)
+
+
+# What is posted in the tests is older than all of this, whenever they run.
+THREE_MONTHS = tuple(month(ahead, 5) for ahead in (1, 2, 3))
+NOW = month(4, 10)
+FIRST, SECOND, THIRD = (f"{at:%Y%m}" for at in THREE_MONTHS)
 DAYS = dict.fromkeys(PARTITIONED, 30)
 
 
@@ -67,12 +78,12 @@ def history(runtime: Runtime, tenant_id: str, owner_url: str) -> list[str]:
 def test_an_old_month_goes_whole_and_the_coming_ones_are_made(
     runtime: Runtime, tenant_id: str, owner_url: str, history: list[str]
 ) -> None:
-    # when it is 10 March, and 30 days are kept
+    # when it is the tenth of the fourth month, and 30 days are kept
     steps = maintain(runtime, owner_url)
-    # then December and January are gone, February is not over for long enough, and May is there
+    # then the first two are gone, the third is not over for long enough, and the sixth is there
     for table in PARTITIONED:
-        assert months(runtime, table) >= {"202702", "202703", "202704", "202705", "default"}
-        assert not months(runtime, table) & {"202612", "202701"}
+        assert months(runtime, table) >= {THIRD, *(f"{month(ahead, 1):%Y%m}" for ahead in (4, 5, 6)), "default"}
+        assert not months(runtime, table) & {FIRST, SECOND}
     assert not [step for step in steps if step.kept]
     for model in (Event, Delivery, Attempt, WebhookAttempt):
         assert ids(runtime, tenant_id, model) == [history[2]]
@@ -95,21 +106,21 @@ def test_an_old_month_goes_whole_and_the_coming_ones_are_made(
 def test_a_month_with_something_unfinished_is_kept(
     runtime: Runtime, tenant_id: str, owner_url: str, history: list[str], unfinished: dict[str, Any], kept: set[str]
 ) -> None:
-    # given one unfinished thing in December
+    # given one unfinished thing in the first month
     left = write_day(runtime, tenant_id, THREE_MONTHS[0], **unfinished)
     # when the months are maintained
     steps = maintain(runtime, owner_url)
     # then that month of what it needs is kept, and said so; the others are gone
-    assert {step.partition.name for step in steps if step.kept} == {f"{table}_202612" for table in kept}
-    assert {table for table in PARTITIONED if "202612" in months(runtime, table)} == kept
-    assert not any("202701" in months(runtime, table) for table in PARTITIONED)
+    assert {step.partition.name for step in steps if step.kept} == {f"{table}_{FIRST}" for table in kept}
+    assert {table for table in PARTITIONED if FIRST in months(runtime, table)} == kept
+    assert not any(SECOND in months(runtime, table) for table in PARTITIONED)
     assert left in ids(runtime, tenant_id, Event)
     # and when it is finished, they go
     with runtime.db.transaction(system(Purpose.SWEEP)) as session:
         session.execute(text("UPDATE notification_logs SET status = 'failed' WHERE id < :mark"), {"mark": history[1]})
         session.execute(text("UPDATE event_logs SET status = 'planned' WHERE id < :mark"), {"mark": history[1]})
     maintain(runtime, owner_url)
-    assert not any("202612" in months(runtime, table) for table in PARTITIONED)
+    assert not any(FIRST in months(runtime, table) for table in PARTITIONED)
 
 
 def test_what_is_kept_for_ever_is_never_dropped(runtime: Runtime, owner_url: str, history: list[str]) -> None:
@@ -178,11 +189,11 @@ def test_what_is_in_use_is_left_for_the_next_run_and_nobody_waits_long(
         steps = maintain(runtime, owner_url)
         # then that table is left alone, and all others are done
         assert {step.partition.table for step in steps if step.left} == {"notification_logs"}
-        assert "202612" in months(runtime, "notification_logs")
-        assert "202612" not in months(runtime, "delivery_attempts")
+        assert FIRST in months(runtime, "notification_logs")
+        assert FIRST not in months(runtime, "delivery_attempts")
     # and the next run does the rest
     assert not [step for step in maintain(runtime, owner_url) if step.kept]
-    assert "202612" not in months(runtime, "notification_logs")
+    assert FIRST not in months(runtime, "notification_logs")
 
 
 def test_the_service_goes_on_with_the_connections_it_has(
@@ -197,7 +208,7 @@ def test_the_service_goes_on_with_the_connections_it_has(
     # then the same statements find what is there now
     post_direct(runtime, tenant_id, Channel.IN_APP, "ada", title="t", text="after")
     drain(runtime)
-    assert [row.status for row in rows_of(runtime, tenant_id, Delivery)] == ["delivered"] * 2  # this one, and February
+    assert [row.status for row in rows_of(runtime, tenant_id, Delivery)] == ["delivered"] * 2  # this one, and the third
 
 
 def test_two_runs_at_once_do_not_meet(runtime: Runtime, owner_url: str, history: list[str]) -> None:
@@ -226,24 +237,21 @@ def test_the_command_says_that_another_run_keeps_it_from_its_work(
 
 def test_a_table_that_was_detached_is_left_alone(runtime: Runtime, owner_url: str, history: list[str]) -> None:
     with psycopg.connect(owner_url, autocommit=True) as owner:
-        owner.execute("ALTER TABLE event_logs DETACH PARTITION event_logs_202612")
+        owner.execute(f"ALTER TABLE event_logs DETACH PARTITION event_logs_{FIRST}")
         maintain(runtime, owner_url)
-        assert owner.execute("SELECT to_regclass('event_logs_202612')").fetchone() != (None,)
+        assert owner.execute(f"SELECT to_regclass('event_logs_{FIRST}')").fetchone() != (None,)
 
 
 def test_looking_for_the_unfinished_reads_no_month(
     runtime: Runtime, tenant_id: str, owner_url: str, history: list[str]
 ) -> None:
     """It happens under a lock: the partial indexes must answer, however many rows there are."""
-    month = {
-        "start": first_id_of(datetime(2026, 12, 1, tzinfo=UTC)),
-        "end": first_id_of(datetime(2027, 1, 1, tzinfo=UTC)),
-    }
+    values = {"start": first_id_of(month(1, 1)), "end": first_id_of(month(2, 1))}
     with runtime.db.transaction(system(Purpose.SWEEP)) as session:
         session.execute(text("SET LOCAL enable_seqscan = off"))
         for queries in partitions._UNFINISHED.values():
             for query in queries:
-                plan = "\n".join(session.execute(text(f"EXPLAIN {query} LIMIT 1"), month).scalars())
+                plan = "\n".join(session.execute(text(f"EXPLAIN {query} LIMIT 1"), values).scalars())
                 assert "Seq Scan" not in plan, plan
                 if " d." not in query:
                     assert "_lease_until_idx" in plan or "_lane_tenant_id_" in plan, plan

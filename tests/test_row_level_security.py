@@ -6,10 +6,11 @@ is held to the same law without a word here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -86,7 +87,7 @@ def house(postgres: PostgresServer, postgres_template: str) -> Iterator[House]:
         tables = catalog(connection)
         a, b = new_id(), new_id()
         for table in tables:
-            fill(connection, table, a)
+            fill(connection, table, months(tables, table), a)
         content = {table.name: count(connection, table.name) for table in tables}
     yield House(admin_url, made.app_url, tables, a, b, content)
     postgres.drop_database(made.name)
@@ -110,13 +111,17 @@ def catalog(connection: Connection) -> list[Table]:
     return found
 
 
-def fill(connection: Connection, table: Table, tenant_id: str) -> None:
+def months(tables: list[Table], cut: Table) -> list[datetime]:
+    """The middle of each month that a table has a partition for."""
+    names = [re.search(r"_(\d{4})(\d{2})$", table.name) for table in tables if table.parent == cut.name]
+    return [datetime(int(found[1]), int(found[2]), 15, tzinfo=UTC) for found in names if found]
+
+
+def fill(connection: Connection, table: Table, months: list[datetime], tenant_id: str) -> None:
     """Rows of the tenant, two people's, in every partition."""
     if table.parent:
         return
-    now = datetime.now(UTC)
-    moments = [now] if not table.is_cut else [now, *(now + timedelta(days=31 * n) for n in (1, 2)), FAR]
-    for moment in moments:
+    for moment in [*months, FAR] if table.is_cut else [datetime.now(UTC)]:
         for user in ("ada", "bob") if "user_id" in table.columns else ("ada",):
             put(connection, table.name, row_for(table, tenant_id, user, moment))
 

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 import psycopg
 import pytest
@@ -201,7 +202,7 @@ def test_what_is_due_is_found_behind_any_number_of_tenants_that_wait(runtime: Ru
     for one in tenants:
         put(runtime, one, Channel.IN_APP, "ada", 1)
     with runtime.db.transaction(system(Purpose.MIGRATE)) as session:
-        later = runtime.clock.now().replace(year=2099)
+        later = runtime.clock.now() + timedelta(days=10_000)
         for row in session.execute(select(Delivery)).scalars():
             row.next_attempt_at = row.next_attempt_at if row.tenant_id == ready else later
     with runtime.db.transaction(system(Purpose.CLAIM)) as session:
