@@ -20,7 +20,8 @@ def tidings(folder: Path, *words: str, **settings: str) -> subprocess.CompletedP
 
 def test_another_secret_key_than_the_databases_is_said_at_the_start(tmp_path: Path) -> None:
     assert tidings(tmp_path, "migrate", SECRET_KEY="a" * 40).returncode == 0
-    done = tidings(tmp_path, "up", SECRET_KEY="b" * 40, PORT="18999")
+    # on a port that no other test is ever given
+    done = tidings(tmp_path, "up", SECRET_KEY="b" * 40, PORT="32109")
     assert (done.returncode, done.stderr.splitlines()) == (
         1,
         ["SECRET_KEY: is not the one with which this database's secrets were sealed."],

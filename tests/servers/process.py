@@ -31,6 +31,9 @@ Server = TypeVar("Server")
 STOP_TIMEOUT = 10.0
 """Seconds a server is given to stop before it is killed."""
 
+_FIRST_PORT, _PORTS, _PROCESSES = 10_000, 2_700, 8  # ports of a test process, and how many have some of their own
+_given: set[int] = set()
+
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -50,10 +53,18 @@ def free_port() -> int:
     """Return a TCP port of 127.0.0.1 that nobody listens on.
 
     It is taken from below the range that the kernel gives to outgoing connections (32768 and up on Linux), so that no
-    client can take it before the server does. Another test process still might: starters try again.
+    client can take it before the server does, and from a range of this test process, of which none is given twice
+    before all have been. Somebody else on the machine still might take it: starters try again. Not one that browsers
+    refuse to call.
     """
+    begin = _FIRST_PORT + _PORTS * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % _PROCESSES)
+    if len(_given) > _PORTS // 2:
+        _given.clear()
     while True:
-        port = 10_000 + secrets.randbelow(22_000)
+        port = begin + secrets.randbelow(_PORTS)
+        if port in _given or port == 10_080:  # Amanda's
+            continue
+        _given.add(port)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
@@ -127,7 +138,7 @@ class ServerProcess:
                 **self._user(),
             )
 
-    def wait_until(self, is_ready: Callable[[], bool], timeout: float = 30.0) -> None:
+    def wait_until(self, is_ready: Callable[[], bool], timeout: float = 90.0) -> None:
         """Wait until `is_ready` is true (an OSError in it means: not yet); raises StartError if it never is."""
         end = time.monotonic() + timeout
         while True:
