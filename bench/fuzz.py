@@ -53,8 +53,9 @@ def _attack(service: Service, seconds: int, seed: int) -> subprocess.CompletedPr
     command += ["-H", f"Authorization: Bearer {KEY}", "--seed", seed, "--max-time", seconds, "--no-color"]
     command += ["--checks", "not_a_server_error", "--suppress-health-check", "all", "--continue-on-failure"]
     command += ["--phases", "coverage,fuzzing", "--warnings", "off", "--generation-database", "none"]
+    command += ["--request-timeout", 60]
     return subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, timeout=seconds + 120, check=False
+        [str(word) for word in command], capture_output=True, text=True, timeout=seconds + 300, check=False
     )
 
 

@@ -109,7 +109,7 @@ def _measure(
     return took
 
 
-def _wait_for(came: Callable[[], bool], timeout_s: float = 60.0) -> None:
+def _wait_for(came: Callable[[], bool], timeout_s: float = 180.0) -> None:
     end = time.monotonic() + timeout_s
     while not came():
         if time.monotonic() > end:

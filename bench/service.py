@@ -193,7 +193,7 @@ class Service:
             except (urllib.error.HTTPError, http.client.HTTPException):
                 return False
 
-        self._last.wait_until(is_ready, timeout=90.0)
+        self._last.wait_until(is_ready, timeout=240.0)
 
     def _connect(self, folder: Path) -> None:
         if self.shape == "embedded":

@@ -188,7 +188,7 @@ class Sink:
         """When the request or mail `index` had come whole, by time.monotonic()."""
         return float(self._ledger.times[index])
 
-    def wait_for(self, count: int, timeout_s: float = 60.0) -> None:
+    def wait_for(self, count: int, timeout_s: float = 180.0) -> None:
         """Until so many have come. Raises TimeoutError."""
         end = time.monotonic() + timeout_s
         while self.count < count:

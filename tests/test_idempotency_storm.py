@@ -35,6 +35,7 @@ CALLERS = 50
 KILLS = 4
 PATIENCE = 120.0
 SEED = 20261120
+AWAY = ("unavailable", "overloaded", "database_unavailable")  # a machine that stands still keeps the database away too
 
 EVENT = {"eventType": "order.created", "data": {"orderId": "A-1001"}, "recipients": ["ada"]}
 MAIL = {"to": ["ada@example.com", "bob@example.com"], "subject": "Once", "text": "Words"}
@@ -153,7 +154,7 @@ def test_fifty_equal_posts_at_once_are_one_whatever_is_killed(
         assert len(answers.bodies) == CALLERS, answers
         assert len(set(answers.bodies)) == 1, set(answers.bodies)
         assert set(answers.statuses) <= {202, 409, 503}, answers.statuses
-        assert answers.codes <= {"idempotency_in_progress", "unavailable"}, answers.codes
+        assert answers.codes <= {"idempotency_in_progress", *AWAY}, answers.codes
         assert answers.replays >= CALLERS - 1
         # and it was done once
         rows = made(runtime, tenant_id)

@@ -182,6 +182,7 @@ def test_a_batch_is_given_back_where_it_stands_and_nothing_is_sent_twice(
     assert outcomes <= {"accepted", "returned"}
 
 
+@pytest.mark.parametrize("patience_ms", [10_000])  # so that each try that is begun reaches the receiver
 def test_a_receiver_that_hangs_keeps_nobody_beyond_its_timeout(
     runtime: Runtime, tenant_id: str, running: Processes, receiver: HttpReceiver
 ) -> None:

@@ -23,8 +23,9 @@ from tests.servers.process import find_program, free_port
 from tests.servers.smtp import SmtpServer
 from tests.servers.twilio import TwilioServer
 
+pytestmark = pytest.mark.timeout(300)  # whole processes start and stop, several times
 README = Path(__file__).resolve().parents[1] / "README.md"
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 ORDER = {
     "eventType": "order.created",
     "recipients": [{"userId": "ada", "name": "Ada", "email": "ada@example.com", "phone": "+15005550006"}],

@@ -145,7 +145,7 @@ def test_what_postgresql_cannot_hold_is_refused_and_not_cut_off(runtime: Runtime
 
 def test_a_process_with_thousands_of_open_files_sends_and_reads_large_values(runtime: Runtime) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
     held = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
     try:
         runtime.db.engine.dispose()  # so that the next connection has a number above 1,024

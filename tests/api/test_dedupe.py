@@ -83,6 +83,7 @@ def service(shape: str, shape_settings: dict[str, Any], tmp_path: Path) -> Itera
 _SHARED = ("database_url", "redis_url", "secret_key")
 
 
+@pytest.mark.timeout(300)  # real processes, on a machine that may be busy
 def test_fifty_posts_at_once_by_two_callers_make_one_event(service: Service) -> None:
     # given two API keys
     keys = [service.call("POST", "/api/api-keys", {"name": f"caller {n}"})["key"] for n in range(2)]

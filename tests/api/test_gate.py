@@ -20,8 +20,15 @@ from app.config import Settings
 from app.core import keys
 from app.core.runtime import Runtime
 from app.crypto import Vault
+from app.entrypoints.api.limits import RateLimiter
 from app.models import SigningKey, Tenant
 from app.tenancy import Purpose, system, tenant
+
+
+@pytest.fixture(autouse=True)
+def lasting_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The windows of the limits are cut by the clock; here no hour ends while a test counts."""
+    monkeypatch.setattr(RateLimiter.__init__, "__defaults__", (lambda: 1_800.5,))
 
 
 def bearer(token: str) -> dict[str, str]:

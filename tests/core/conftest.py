@@ -6,10 +6,11 @@ import math
 
 import pytest
 
-from app.core.deliveries import plan
+from app.core.deliveries import births, plan
 
 
 @pytest.fixture
 def whole_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One transaction plans a whole page, however long that takes on a busy machine."""
+    """One transaction plans a whole page and finds the bell's words, however long that takes on a busy machine."""
     monkeypatch.setattr(plan, "PLAN_SECONDS", math.inf)
+    monkeypatch.setattr(births, "TELLING_SECONDS", math.inf)

@@ -82,6 +82,7 @@ def test_words_that_cannot_be_found_fail_their_own_delivery_only(runtime: Runtim
     assert found == {"order.created": ("delivered", None), "none.such": ("failed", "template_missing")}
 
 
+@pytest.mark.usefixtures("whole_pages")
 def test_a_page_of_many_is_told_whole_and_a_fault_leaves_nothing_of_it(
     runtime: Runtime, tenant_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

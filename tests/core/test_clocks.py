@@ -115,10 +115,10 @@ def test_it_puts_webhooks_off_by_no_more_than_the_breaker_says(
 def test_it_claims_as_if_it_were_right(runtime: Runtime, wrong: Runtime, tenant_id: str) -> None:
     # given a delivery that is to be tried again in a while
     def refuse(_message: OutboundMessage) -> RetryableError:
-        return RetryableError("timeout")
+        return RetryableError("http_429", detail={"status": 429}, retry_after=60)
 
-    house, other = (with_providers(one, Scripted(Channel.IN_APP, refuse)) for one in (runtime, wrong))
-    post_direct(house, tenant_id, Channel.IN_APP, "ada", title="Words", text="Words")
+    house, other = (with_providers(one, Scripted(Channel.EMAIL, refuse)) for one in (runtime, wrong))
+    post_direct(house, tenant_id, Channel.EMAIL, "ada@example.com", subject="Words", text="Words")
     send.deliver(house, Lane.TRANSACTIONAL)
     # when a wrong clock looks for work, then there is none yet
     assert send.deliver(other, Lane.TRANSACTIONAL) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import func, select, text
 
 from app.core.runtime import Runtime
@@ -13,6 +14,7 @@ from app.tenancy import Purpose, system
 from tests.conftest import wait_until
 from tests.processes import processes
 
+pytestmark = pytest.mark.timeout(300)  # whole processes start and stop, several times
 PEOPLE = 20_000
 _UNFINISHED = (
     "SELECT EXISTS (SELECT 1 FROM event_logs WHERE status = 'received')"

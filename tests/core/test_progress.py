@@ -19,7 +19,7 @@ from tests.core.helpers import ORDER, accept, keep_only, rows_of
 
 
 @pytest.fixture
-def event_id(runtime: Runtime, tenant_id: str) -> str:
+def event_id(runtime: Runtime, tenant_id: str, whole_pages: None) -> str:
     """An event for three people, planned."""
     keep_only(runtime, tenant_id, "in_app")
     (found,) = accept(runtime, tenant_id, EventInput("order.created", data=ORDER, user_ids=("ada", "bob", "cy")))
@@ -37,7 +37,10 @@ def fail_all(runtime: Runtime, tenant_id: str) -> None:
         session.execute(update(Delivery).where(Delivery.tenant_id == tenant_id).values(status="failed"))
 
 
-def test_what_is_counted_quickly_is_counted_at_each_look(runtime: Runtime, tenant_id: str, event_id: str) -> None:
+def test_what_is_counted_quickly_is_counted_at_each_look(
+    runtime: Runtime, tenant_id: str, event_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "_LONG_SECONDS", 60.0)  # a busy machine may take a tenth of a second for three rows
     assert count(runtime, tenant_id, event_id).counts == {"delivered": 3}
     fail_all(runtime, tenant_id)
     assert count(runtime, tenant_id, event_id).counts == {"failed": 3}

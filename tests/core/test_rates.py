@@ -36,7 +36,7 @@ RATE, BURST = 40, 10  # a second; at once
 
 @pytest.fixture
 def make_settings() -> Callable[..., Settings]:
-    return lambda **values: Settings(**values, sms_rate=f"{RATE} per second", email_rate="1 per hour", sweep_seconds=20)
+    return lambda **values: Settings(**values, sms_rate=f"{RATE} per second", email_rate="1 per hour", sweep_seconds=80)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from tests.docs.examples import Block, Step, blocks, differences, value_at
 from tests.docs.service import Service
 from tests.servers.process import find_program, free_port
 
+pytestmark = pytest.mark.timeout(420)  # real processes, on a machine that may be busy
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "docs/get-started.md", "docs/api.md", "docs/preferences.md", "docs/webhooks.md")
 PATIENCE_SECONDS = 60.0
@@ -72,7 +73,7 @@ class Reader:
                 env=self._environment,
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=120,
             )
             assert done.returncode == 0, f"line {block.line}: {step.command}\n{done.stdout}\n{done.stderr}"
             shown, any_order = self._here(step.answer), "any-order" in block.words

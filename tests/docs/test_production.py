@@ -17,6 +17,7 @@ from tests.servers.http import HttpReceiver
 from tests.servers.postgres import PostgresServer
 from tests.servers.redis import RedisServer
 
+pytestmark = pytest.mark.timeout(300)  # real processes, on a machine that may be busy
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 # The test server has roles of these names already.
 NAMES = {"tidings_owner": "page_owner", "tidings_app": "page_app", "DATABASE tidings": "DATABASE page_tidings"}
@@ -76,14 +77,14 @@ def test_the_pages_way_to_production_leads_there(web: Service, worker: Service) 
         worker.start(wait=False)
         web.call("POST", "/api/webhooks/configurations", {"url": receiver.url("/hook")})
         event_id = web.call("POST", "/api/events", {"eventType": "order.created", "userId": "ada"})["id"]
-        receiver.wait_for(1, 30)
+        receiver.wait_for(1, 90)
 
         def by_channel() -> dict[str, tuple[str, str | None]]:
             items = web.call("GET", f"/api/deliveries?eventId={event_id}")["items"]
             found = {item["channel"]: (item["status"], item["reason"]) for item in items}
             return found if "delivered" in found.get("in_app", ()) and "delivered" in found.get("webhook", ()) else {}
 
-        reached = wait_until(by_channel, 30)
+        reached = wait_until(by_channel, 60)
 
     assert reached == {
         "webhook": ("delivered", None),
@@ -97,11 +98,11 @@ def test_the_pages_way_to_production_leads_there(web: Service, worker: Service) 
 def test_a_worker_process_that_dies_is_replaced(web: Service, worker: Service) -> None:
     assert web.run("migrate").returncode == 0
     worker.start(wait=False)
-    first = wait_until(lambda: children(worker), 30)
+    first = wait_until(lambda: children(worker), 90)
 
     subprocess.run(["kill", f"-{signal.SIGKILL}", str(first[0])], check=True)
 
-    assert wait_until(lambda: first[0] not in (now := children(worker)) and len(now) == len(first), 30)
+    assert wait_until(lambda: first[0] not in (now := children(worker)) and len(now) == len(first), 60)
     assert '"event": "worker_died"' in worker.log()
 
 

@@ -15,6 +15,7 @@ import pytest
 from providers.contract import Accepted, Channel, PermanentError, Provider, RetryableError
 from providers.email.smtp import Smtp
 from providers.email.smtp_session import classify
+from tests.conftest import wait_until
 from tests.providers.messages import message, outcome, send
 from tests.servers.certificates import Certificate, make_certificate
 from tests.servers.http import HttpReceiver
@@ -42,7 +43,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 
 def smtp(server: SmtpServer, **options: Any) -> Smtp:
-    return Smtp(server.host, server.port, **{"sender": SENDER, "timeout_s": 5.0, **options})
+    return Smtp(server.host, server.port, **{"sender": SENDER, "timeout_s": 30.0, **options})
 
 
 def mail(to: str = "jo@example.com", number: int = 1, **fields: Any) -> Any:
@@ -306,6 +307,7 @@ def test_a_server_that_never_greets_costs_one_timeout_for_the_batch() -> None:
         results = send(provider, *(mail(number=number) for number in range(5)))
 
         assert [getattr(result.outcome, "code", "") for result in results] == ["timeout"] * 5
+        wait_until(lambda: silent.connections)
         assert silent.connections == 1
 
 
@@ -399,8 +401,8 @@ def test_the_default_context_verifies() -> None:
 def test_a_server_that_is_slow_at_every_step_has_one_timeout_for_the_whole_message() -> None:
     # given a server each of whose answers comes in time, and all together too late
     with SmtpServer() as server:
-        server.delay_s = 0.3
-        provider = smtp(server, timeout_s=0.7)
+        server.delay_s = 1.5
+        provider = smtp(server, timeout_s=3.5)
         (result,) = send(provider, mail())
         provider.close()
     assert getattr(result.outcome, "code", repr(result.outcome)) == "timeout"

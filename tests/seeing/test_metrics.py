@@ -65,20 +65,20 @@ def test_no_count_goes_back_when_a_process_dies(web: Service, workers: Service) 
         for round_ in range(2):
             for _ in range(4):
                 web.call("POST", "/api/events", {"eventType": "order.created"})
-            receiver.wait_for(4 * (round_ + 1), 30)
+            receiver.wait_for(4 * (round_ + 1), 90)
             wait_until(
                 lambda count=4 * (round_ + 1): (
                     figures(workers).get("tidings_deliveries_total{channel=webhook,result=sent}") == count
                 ),
-                30,
+                90,
             )
             for service in (web, workers):
                 before = children(service)
                 for pid in before:
                     os.kill(pid, signal.SIGKILL)
-                wait_until(lambda one=service, old=before: len(set(children(one)) - set(old)) == len(old), 30)
-            wait_until(web._ready, 30)
-            wait_until(workers._ready, 30)
+                wait_until(lambda one=service, old=before: len(set(children(one)) - set(old)) == len(old), 90)
+            wait_until(web._ready, 90)
+            wait_until(workers._ready, 90)
             assert figures(web)[accepted] == 4 * (round_ + 1)
 
     folder = web.folder / "metrics"

@@ -15,6 +15,12 @@ pytestmark = pytest.mark.timeout(300)  # real processes, on a machine that may b
 PRIVATE = ("ada@example.com", "Ada Lovelace", "a secret word", "/hook-with-a-token", "+15005550006")
 
 
+@pytest.fixture
+def more_settings() -> dict[str, str]:
+    """No second try while the first one's lines are read."""
+    return {"WEBHOOK_RETRY_DELAY": "600000"}
+
+
 def lines(service: Service) -> list[dict[str, Any]]:
     """What a command has logged."""
     return [json.loads(line) for line in service.log().splitlines() if line.startswith("{")]

@@ -35,7 +35,7 @@ def open_browser() -> Iterator[Browser]:
     """
     program = find_program("chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(_FLAGS))
+        browser = playwright.chromium.launch(executable_path=program, args=list(_FLAGS), timeout=120_000)
         try:
             yield browser
         finally:

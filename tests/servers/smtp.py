@@ -94,7 +94,7 @@ class SmtpServer:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._started.wait(10), "the SMTP server did not start"
+        assert self._started.wait(60), "the SMTP server did not start"
         return self
 
     def __exit__(

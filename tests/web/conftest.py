@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, Page, expect
 from werkzeug.serving import make_server
 
 from app.config import Settings
@@ -17,6 +18,9 @@ from providers.contract import Channel
 from tests.providers.messages import message, outcome
 
 Catch = Callable[..., str]
+
+PATIENCE_MS = 60_000  # for what is to come, on a machine that may be busy
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture
@@ -37,6 +41,14 @@ def catch_sms(settings: Settings) -> Catch:
     """Catch one SMS; returns its id."""
     catcher = SmsCatcher(catcher_store(settings))
     return lambda text, to="+15005550006": outcome(catcher, message(Channel.SMS, to, text=text)).provider_id
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.set_default_timeout(PATIENCE_MS)
+    yield context.new_page()
+    context.close()
 
 
 @pytest.fixture

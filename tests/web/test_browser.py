@@ -14,21 +14,13 @@ from providers.contract import Attachment
 from tests.conftest import wait_until
 from tests.servers.http import HttpReceiver
 from tests.web.caught import kept
-from tests.web.conftest import Catch
+from tests.web.conftest import PATIENCE_MS, Catch
 
+pytestmark = pytest.mark.timeout(300)  # a real browser, on a machine that may be busy
 ROWS = "#messages > li"
 LONG = "A subject without any end " * 20 + "x" * 300
 MAIL = """<!doctype html><html><head><style>h1 {color: rgb(0, 51, 102)}</style></head><body bgcolor="#eeeeee">
 <table width="600"><tr><td><h1>Thank you</h1><a href="/dev/outbox" id="link">View your order</a></td></tr></table>"""
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    opened = context.new_page()
-    opened.set_default_timeout(15_000)
-    yield opened
-    context.close()
 
 
 @pytest.fixture
@@ -147,6 +139,7 @@ def test_it_says_so_when_the_service_is_away_and_goes_on_when_it_is_back(
 def test_all_of_it_works_without_javascript(browser: Browser, site: str, catch_email: Catch) -> None:
     catch_email(subject="Plain", text="As text", html=MAIL)
     context = browser.new_context(java_script_enabled=False)
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
 
     page.goto(f"{site}/dev/outbox")
