@@ -119,7 +119,8 @@ class WakingBroker(RedisBroker):
         self._closed = True
         with suppress(RedisError):
             self.publish("")  # so that the listener hears of it
-        self.client.close()
+        # What is in use just now is for whoever uses it to end.
+        self.client.connection_pool.disconnect(inuse_connections=False)
 
     def _listen(self) -> None:
         with Redis.from_url(self.url, socket_connect_timeout=2, health_check_interval=15) as client:
