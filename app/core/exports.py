@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app import rows
 from app.core.deliveries import records
-from app.core.erasures.redaction import holds
+from app.core.erasures.redaction import is_listed
 from app.core.runtime import Runtime
 from app.models import (
     Attempt,
@@ -37,10 +37,13 @@ Found = tuple[list[Item], str | None]  # some items, and the id to go on after (
 Reader = Callable[[Session, str, str, str], Found]
 
 
-def knows(session: Session, tenant_id: str, user_id: str) -> bool:
-    """Whether there is anything about a person besides events that named them."""
+def knows(runtime: Runtime, tenant_id: str, user_id: str) -> bool:
+    """Whether there is anything about a person. All events are looked through for one of whom there is nothing else."""
     models: tuple[Any, ...] = (Recipient, Delivery, InAppNotification, Preference, TopicRecipient)
-    return any(session.scalars(_own(model, tenant_id, user_id, "").limit(1)).first() for model in models)
+    with runtime.db.transaction(tenant(tenant_id), read_only=True) as session:
+        if any(session.scalars(_own(model, tenant_id, user_id, "").limit(1)).first() for model in models):
+            return True
+    return any(_pages(runtime, tenant_id, user_id, _events))
 
 
 def export(runtime: Runtime, tenant_id: str, user_id: str) -> Iterator[str]:
@@ -126,7 +129,7 @@ def _events(session: Session, tenant_id: str, user_id: str, after: str) -> Found
     if not window:
         return [], None
     inside = (Event.tenant_id == tenant_id, Event.id >= window[0], Event.id <= window[-1])
-    named = select(Event).where(*inside, holds((Event.user_ids,), [f'"{user_id}"'])).order_by(Event.id)
+    named = select(Event).where(*inside, is_listed(Event.user_ids, user_id)).order_by(Event.id)
     return [_event(event) for event in session.scalars(named) if user_id in event.user_ids], window[-1]
 
 

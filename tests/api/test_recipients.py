@@ -135,5 +135,13 @@ def test_a_long_export_comes_in_pages(
     assert sorted(item["id"] for item in found["events"]) == sorted(made)
 
 
+def test_of_a_person_whom_only_an_event_names_the_event_is_exported(client: Any, auth: dict[str, str]) -> None:
+    event = {"eventType": "nobody.wants", "recipients": ["lone-person"], "data": {"n": 1}}
+    made = client.post("/api/events", json=event, headers=auth).json
+    found = client.get("/api/recipients/lone-person/export", headers=auth).json
+    assert [(item["id"], item["data"]) for item in found["events"]] == [(made["id"], {"n": 1})]
+    assert (found["profile"], found["deliveries"]) == ([], [])
+
+
 def test_of_a_person_nobody_knows_nothing_is_exported(client: Any, auth: dict[str, str]) -> None:
     assert client.get("/api/recipients/nobody/export", headers=auth).status_code == 404

@@ -33,15 +33,31 @@ def words_of(user_id: str, *known: str | None) -> tuple[str, ...]:
 
 
 def holds(columns: Iterable[Any], words: Sequence[str]) -> ColumnElement[bool]:
-    """A condition: one of the words may stand in one of these columns, of text or JSON, in any case."""
+    """A condition: one of the words may stand in one of these columns, of text or JSON.
+
+    In any case, as far as the database knows one: SQLite, and PostgreSQL in the locale C, know that of ASCII only.
+    """
     spellings = {spelling.lower() for word in words for spelling in (*_spellings(word), *_in_json(_in_json(word)[1]))}
     return or_(
         *(
             func.lower(cast(column, Text)).contains(spelling, autoescape=True)
             for column in columns
             for spelling in sorted(spellings)
-        )
+        ),
+        *(
+            cast(column, Text).contains(spelling, autoescape=True)
+            for column in columns
+            for word in words
+            for spelling in _spellings(word)
+            if not spelling.isascii()
+        ),
     )
+
+
+def is_listed(column: Any, user_id: str) -> ColumnElement[bool]:
+    """A condition: this user id may stand in a list in this column, as JSON spells it."""
+    forms = {json.dumps(user_id), json.dumps(user_id, ensure_ascii=False)}
+    return or_(*(cast(column, Text).contains(form, autoescape=True) for form in sorted(forms)))
 
 
 def _spellings(word: str) -> tuple[str, ...]:

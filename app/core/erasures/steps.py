@@ -12,7 +12,7 @@ from sqlalchemy import case, select, update
 
 from app.core.erased import ERASED
 from app.core.erasures.events import clean_event, fence, step_back
-from app.core.erasures.redaction import cleaned, holds, is_told_by
+from app.core.erasures.redaction import cleaned, holds, is_listed, is_told_by
 from app.core.erasures.work import PLAIN, Work
 from app.models import (
     Attempt,
@@ -105,7 +105,7 @@ def events(work: Work, after: str) -> str | None:
 
 def _named(work: Work) -> Any:
     """A condition: an event may name the person."""
-    return holds((Event.user_ids,), [f'"{work.user_id}"'])
+    return is_listed(Event.user_ids, work.user_id)
 
 
 def _locked(work: Work, *conditions: Any) -> list[Event]:

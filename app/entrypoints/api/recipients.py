@@ -115,8 +115,8 @@ def export_recipient(user_id: str) -> Any:
         named = recipients.find(session, caller().tenant_id, f"{user_id}/export")
         if named is not None:
             return jsonify(RecipientOut().dump(named))
-        if not exports.knows(session, caller().tenant_id, user_id):
-            raise NotFoundError("Nothing is stored about this person.")
+    if not exports.knows(runtime(), caller().tenant_id, user_id):
+        raise NotFoundError("Nothing is stored about this person.")
     answer = Response(exports.export(runtime(), caller().tenant_id, user_id), mimetype="application/json")
     answer.headers["Content-Disposition"] = "attachment"
     return answer
