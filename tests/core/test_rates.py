@@ -226,3 +226,22 @@ def test_claims_that_want_two_clocks_in_two_orders_go_through(runtime: Runtime, 
         # when each asks for the other, then neither waits
         crossed = rates.permit(one, runtime, sms), rates.permit(two, runtime, mail)
         assert [(permit.count, permit.held) for permit in crossed if permit] == [(0, True)] * 2
+
+
+def test_a_test_that_somebody_waits_for_is_sent_past_the_rate_and_counts(runtime: Runtime, tenant_id: str) -> None:
+    # given an hourly rate for email
+    provider = Scripted(Channel.EMAIL)
+    house = with_providers(runtime, provider)
+    waiting = post_direct(house, tenant_id, Channel.EMAIL, "bob@example.com", subject="Words", text="Words")
+    # when somebody tries it out twice, and then others have their turn
+    trials = [
+        post_direct(house, tenant_id, Channel.EMAIL, "ada@example.com", subject="A test", text="A test")
+        for _ in range(2)
+    ]
+    for trial in trials:
+        send.send_now(house, tenant_id, [trial])
+    drain(house)
+    # then both tests are sent, and there is nothing left for the others
+    assert provider.began == trials
+    (row,) = rows_of(house, tenant_id, Delivery, id=waiting)
+    assert (row.status, row.tries) == ("pending", 0)

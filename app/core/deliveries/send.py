@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import structlog
 
-from app.core.deliveries import claims, content, turns, witness
+from app.core.deliveries import claims, content, rates, turns, witness
 from app.core.deliveries.claims import Claim
 from app.core.deliveries.content import Batch, Prepared
 from app.core.deliveries.gates import Room
@@ -88,7 +88,21 @@ def send_now(runtime: Runtime, tenant_id: str, delivery_ids: Sequence[str]) -> N
         lease = longest_lease(runtime)
         claimed = claims.claim_these(session, tenant_id, delivery_ids, runtime.clock.now(), lease)
         batches = content.load(session, runtime, claimed)
+    _charge(runtime, batches)
     send_batches(runtime, batches)
+
+
+def _charge(runtime: Runtime, batches: Sequence[Batch]) -> None:
+    """Somebody waits for these, so they do not wait for their providers' rates; but others are given so many less."""
+    counts = {Channel(batch.claims[0].channel): len(batch.claims) for batch in batches}
+    limited = [channel for channel in counts if rates.interval(runtime, channel) is not None]
+    if not limited:
+        return
+    with runtime.db.work(system(Purpose.CLAIM)) as session:
+        for channel in limited:
+            for provider in runtime.channels.providers(channel):
+                if permit := rates.permit(session, runtime, provider):
+                    rates.charge(session, runtime, permit, counts[channel])
 
 
 def send_batches(
