@@ -35,6 +35,13 @@ def _about_running(s: Settings, given: Mapping[str, Any]) -> _Rules:
             "SECRET_KEY: is needed outside embedded mode",
         )
     )
+    # A reading that is given up sooner than it counts as slow would never do so.
+    rules.append(
+        (
+            postgres and 2 * s.max_database_delay > s.database_timeout,
+            "MAX_DATABASE_DELAY: must be at most half of DATABASE_TIMEOUT",
+        )
+    )
     left_out = s.unserved_lanes
     rules.append(
         (

@@ -64,6 +64,14 @@ def test_smtp_settings_replace_the_catcher_and_production_never_catches() -> Non
     assert complaints(HOST="0.0.0.0", EMAIL_SERVICE="catcher")[0].startswith("EMAIL_SERVICE:")
 
 
+def test_the_database_counts_as_slow_before_it_is_given_up() -> None:
+    production = {"DATABASE_URL": "postgresql://a@b/c", "REDIS_URL": "redis://b", "SECRET_KEY": "x" * 40}
+    half = production | {"DATABASE_TIMEOUT": "6000", "MAX_DATABASE_DELAY": "3000"}
+    assert Settings.from_env(half).max_database_delay == 3000
+    (complaint,) = complaints(**(half | {"MAX_DATABASE_DELAY": "3001"}))
+    assert complaint == "MAX_DATABASE_DELAY: must be at most half of DATABASE_TIMEOUT"
+
+
 def test_secrets_are_not_shown_when_settings_are_printed() -> None:
     assert "hunter2" not in repr(Settings(email_password="hunter2", email_user="me"))
 

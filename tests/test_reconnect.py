@@ -60,7 +60,7 @@ class World:
         self.receiver = stack.enter_context(HttpReceiver())
         add_endpoint(self.runtime, owner.id, self.receiver.url("/hook"), ("seen.*",))
         many = "1000000 per minute"
-        limits = {"RATE_LIMIT_EVENTS": many, "DATABASE_TIMEOUT": "8000", "MAX_DATABASE_DELAY": "8000"}
+        limits = {"RATE_LIMIT_EVENTS": many, "DATABASE_TIMEOUT": "20000", "MAX_DATABASE_DELAY": "10000"}
         self.processes: Processes = stack.enter_context(processes("production", folder, values, **limits))
 
     def postgres_answers(self) -> bool:

@@ -72,8 +72,9 @@ class Service:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
         metrics = str(self.folder / "metrics")
         # A machine that stands still for seconds is no database that is slow.
-        patient = {"MAX_DATABASE_DELAY": "60000", "PROMETHEUS_MULTIPROC_DIR": metrics}
-        return kept | {"LANG": "C.UTF-8", "PORT": str(self.port)} | patient | self.settings
+        patient = {"DATABASE_TIMEOUT": "120000", "MAX_DATABASE_DELAY": "60000"}
+        own = {"LANG": "C.UTF-8", "PORT": str(self.port), "PROMETHEUS_MULTIPROC_DIR": metrics}
+        return kept | own | patient | self.settings
 
     @property
     def url(self) -> str:
