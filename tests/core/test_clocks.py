@@ -1,4 +1,5 @@
-"""A process whose clock is wrong, beside one whose clock is right: nothing waits for it, nothing is asked too often.
+"""A process whose clock is wrong, beside one whose clock is right: nothing waits for it, nothing is asked too often,
+and what has expired is what the database says.
 
 With PostgreSQL only: SQLite has one process, and one clock.
 """
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
 import pytest
+from sqlalchemy import update
 
 from app import make_runtime
 from app.clock import Clock
@@ -20,14 +22,17 @@ from app.core.runtime import Runtime
 from app.models import Delivery
 from app.tenancy import Purpose, system
 from providers.contract import Channel, OutboundMessage, RetryableError
-from tests.core.helpers import accept, add_endpoint, post_direct, rows_of
+from tests.core.helpers import ORDER, accept, add_endpoint, keep_only, post_direct, rows_of
 from tests.core.scripted import Scripted, with_providers
+from tests.servers.http import HttpReceiver
 from tests.servers.process import free_port
 
 pytestmark = pytest.mark.parametrize("shape", ["production"], indirect=True)
 
 WRONG = timedelta(minutes=5)
 PAUSE_SECONDS = 60
+A_WHILE = WRONG / 2  # less than a clock is wrong by
+EXPIRED = ("skipped", "expired")
 
 
 class WrongClock(Clock):
@@ -54,9 +59,23 @@ def wrong(settings: Settings, request: pytest.FixtureRequest) -> Iterator[Runtim
     made.db.close()
 
 
+@pytest.fixture
+def receiver() -> Iterator[HttpReceiver]:
+    with HttpReceiver() as server:
+        yield server
+
+
 def due(runtime: Runtime) -> list[tuple[str, str]]:
     with runtime.db.transaction(system(Purpose.CLAIM)) as session:
         return [slot for lane in Lane for slot in claims.slots(session, lane, runtime.clock.now())]
+
+
+def expire(runtime: Runtime, late: str, timely: str) -> None:
+    """Let one delivery have expired a while ago, and another expire in a while."""
+    with runtime.db.transaction(system(Purpose.MIGRATE)) as session:
+        for delivery_id, moment in ((late, -A_WHILE), (timely, A_WHILE)):
+            ends = runtime.clock.now() + moment
+            session.execute(update(Delivery).where(Delivery.id == delivery_id).values(expires_at=ends))
 
 
 def test_what_it_writes_is_due_at_once(runtime: Runtime, wrong: Runtime, tenant_id: str) -> None:
@@ -122,3 +141,60 @@ def test_it_claims_as_if_it_were_right(runtime: Runtime, wrong: Runtime, tenant_
     send.deliver(house, Lane.TRANSACTIONAL)
     # when a wrong clock looks for work, then there is none yet
     assert send.deliver(other, Lane.TRANSACTIONAL) == 0
+
+
+def test_it_plans_as_expired_what_has_expired_and_nothing_else(
+    runtime: Runtime, wrong: Runtime, tenant_id: str, receiver: HttpReceiver
+) -> None:
+    # given an event that has expired a while ago, and one that expires in a while
+    keep_only(runtime, tenant_id, "in_app")
+    add_endpoint(runtime, tenant_id, receiver.url("/"))
+    now = runtime.clock.now()
+    late, timely = accept(
+        runtime,
+        tenant_id,
+        *(EventInput("order.created", ORDER, ("ada",), expires_at=now + moment) for moment in (-A_WHILE, A_WHILE)),
+    )
+    # when a wrong clock plans them, and sends what they make
+    while plan_events(wrong, Lane.NORMAL):
+        pass
+    # then only the second has gone out
+    made = {(row.event_id, row.channel): (row.status, row.reason) for row in rows_of(runtime, tenant_id, Delivery)}
+    assert made == {
+        (late, "in_app"): EXPIRED,
+        (late, "webhook"): EXPIRED,
+        (timely, "in_app"): ("delivered", None),
+        (timely, "webhook"): ("delivered", None),
+    }
+
+
+def test_it_sends_what_has_not_expired_and_nothing_else(runtime: Runtime, wrong: Runtime, tenant_id: str) -> None:
+    # given a delivery that has expired a while ago, and one that expires in a while
+    provider = Scripted(Channel.SMS)
+    house, other = with_providers(runtime, provider), with_providers(wrong, provider)
+    late, timely = (post_direct(house, tenant_id, Channel.SMS, "+15005550001", text="Words") for _ in range(2))
+    expire(runtime, late, timely)
+    # when a wrong clock sends them
+    send.deliver(other, Lane.TRANSACTIONAL)
+    # then only the second has gone out
+    made = {row.id: (row.status, row.reason) for row in rows_of(runtime, tenant_id, Delivery)}
+    assert made == {late: EXPIRED, timely: ("sent", None)}
+    assert provider.began == [timely]
+
+
+def test_it_ends_what_has_expired_for_a_dead_host_and_nothing_else(
+    runtime: Runtime, wrong: Runtime, tenant_id: str
+) -> None:
+    # given a dead host, whose breaker is open, and two that wait for it
+    add_endpoint(runtime, tenant_id, f"http://127.0.0.1:{free_port()}/")
+    accept(runtime, tenant_id, EventInput("a.b"))
+    plan_events(runtime, Lane.NORMAL)
+    accept(runtime, tenant_id, *(EventInput("a.b") for _ in range(2)))
+    plan_events(runtime, Lane.NORMAL)
+    late, timely = (row.id for row in rows_of(runtime, tenant_id, Delivery) if row.attempt == 0)
+    expire(runtime, late, timely)
+    # when a wrong clock meets them
+    send.deliver(wrong, Lane.NORMAL)
+    # then only what has expired has come to its end
+    made = {row.id: (row.status, row.reason) for row in rows_of(runtime, tenant_id, Delivery) if row.attempt == 0}
+    assert made == {late: EXPIRED, timely: ("pending", "circuit_open")}

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import update
 
 from app.core import direct, pipeline
+from app.core.deliveries import send
 from app.core.direct import DirectSend
 from app.core.outbox import Job, Lane
 from app.core.pipeline import EventInput
 from app.core.runtime import Runtime
 from app.errors import InvalidError
 from app.models import Delivery, Event, Rule
-from app.tenancy import tenant
-from providers.contract import Channel
-from tests.core.helpers import ORDER, accept, keep_only, rows_of
+from app.tenancy import Purpose, system, tenant
+from providers.contract import Accepted, Channel, OutboundMessage
+from tests.core.helpers import ORDER, accept, add_endpoint, keep_only, post_direct, rows_of
+from tests.core.scripted import Scripted, with_providers
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +105,47 @@ def test_what_is_too_late_when_it_is_planned_is_skipped_with_its_reason(runtime:
     assert (found[late].status, found[late].reason) == ("skipped", "expired")
     assert (found[early].status, found[early].expires_at) == ("delivered", now + timedelta(hours=1))
     assert (found[never].status, found[never].expires_at) == ("delivered", None)
+
+
+def slowly(until: datetime) -> Callable[[OutboundMessage], Accepted]:
+    """What takes messages, and is not done with one before `until`."""
+
+    def act(_message: OutboundMessage) -> Accepted:
+        while datetime.now(UTC) <= until:
+            time.sleep(0.05)
+        return Accepted("id")
+
+    return act
+
+
+def test_what_expires_while_those_before_it_are_sent_is_skipped(runtime: Runtime, tenant_id: str) -> None:
+    # given a batch whose first message takes longer than the second may
+    ends = runtime.clock.now() + timedelta(seconds=1)
+    provider = Scripted(Channel.SMS, slowly(ends))
+    house = with_providers(runtime, provider)
+    first, second = (post_direct(house, tenant_id, Channel.SMS, "+15005550001", text="Words") for _ in range(2))
+    with runtime.db.transaction(system(Purpose.MIGRATE)) as session:
+        session.execute(update(Delivery).where(Delivery.id == second).values(expires_at=ends))
+    # when it is sent
+    send.deliver(house, Lane.TRANSACTIONAL)
+    # then the second is not
+    assert provider.began == [first]
+    made = {row.id: (row.status, row.reason) for row in rows_of(house, tenant_id, Delivery)}
+    assert made == {first: ("sent", None), second: ("skipped", "expired")}
+
+
+def test_what_expires_while_its_planner_sends_those_before_it_is_skipped(runtime: Runtime, tenant_id: str) -> None:
+    # given two events, the first of which makes what takes longer than the second may
+    add_endpoint(runtime, tenant_id, "http://127.0.0.1/")
+    ends = runtime.clock.now() + timedelta(seconds=1)
+    house = with_providers(runtime, Scripted(Channel.WEBHOOK, slowly(ends)))
+    first, second = accept(house, tenant_id, EventInput("a.b"), EventInput("a.b", expires_at=ends))
+    # when they are planned, and sent at once
+    while pipeline.plan_events(house, Lane.NORMAL):
+        pass
+    # then the second's is not
+    made = {row.event_id: (row.status, row.reason) for row in rows_of(house, tenant_id, Delivery)}
+    assert made == {first: ("sent", None), second: ("skipped", "expired")}
 
 
 def test_a_direct_send_waits_where_it_says_and_until_when(runtime: Runtime, tenant_id: str) -> None:

@@ -8,8 +8,9 @@ An event whose planning went wrong before has neither: whatever kills its worker
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,6 +32,17 @@ from providers.contract import Accepted, Channel, DeliveryStatus, OutboundMessag
 
 TELLING_SECONDS = 0.2  # of rendering within the transaction, which others wait for; the rest is sent as anything else
 _LEASE = "CASE WHEN status = 'sending' THEN {until} END"
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The deliveries that this thread sends itself: their ids, for how long it claims them, and when each event
+    expires, by the monotonic clock.
+    """
+
+    ids: Collection[str]
+    lease_seconds: float
+    ends: Mapping[str, float]
 
 
 @dataclass(slots=True)
@@ -59,17 +71,19 @@ def tell(session: Transaction, runtime: Runtime, fresh: Sequence[Row], known: Kn
 
 
 def write(
-    session: Transaction, fresh: Sequence[Row], taken: Collection[str], told: Told, now: datetime, lease_seconds: float
+    session: Transaction, fresh: Sequence[Row], taken: Taken, told: Told, now: datetime
 ) -> tuple[list[Row], list[Claim]]:
     """Insert deliveries: (those that were not there yet, the claims of those that are `taken` by this thread)."""
     over = [_delivered(row, now) for row in fresh if row["id"] in told.claims]
-    waiting = [_taken(row) if row["id"] in taken else row for row in fresh if row["id"] not in told.claims]
+    waiting = [_taken(row) if row["id"] in taken.ids else row for row in fresh if row["id"] not in told.claims]
     postgres = rows.is_postgres(session)
     until = "now() + :lease_seconds * interval '1 second'" if postgres else ":lease_until"
-    lease = {"lease_seconds": lease_seconds} if postgres else {"lease_until": _after(now, lease_seconds)}
+    seconds = taken.lease_seconds
+    lease = {"lease_seconds": seconds} if postgres else {"lease_until": _after(now, seconds)}
     inserted = set(rows.insert(session, Delivery, over))
     inserted |= set(rows.insert(session, Delivery, waiting, also={"lease_until": _LEASE.format(until=until)}, **lease))
-    claims = [_claim(row, now) for row in waiting if row["id"] in taken and row["id"] in inserted]
+    mine = [row for row in waiting if row["id"] in taken.ids and row["id"] in inserted]
+    claims = [_claim(row, now, taken.ends[row["event_id"]]) for row in mine]
     rows.put(session, Attempt, [_attempt(claim, now) for claim in claims])
     if done := [claim for claim in told.claims.values() if claim.id in inserted]:
         _keep(session, done, told, now)
@@ -88,7 +102,7 @@ def _keep(session: Transaction, done: Sequence[Claim], told: Told, now: datetime
     witness.recorded(session, tried, [{"outcome": "accepted", "status": result.status} for _ in done])
 
 
-def _claim(row: Row, now: datetime) -> Claim:
+def _claim(row: Row, now: datetime, over_at: float = math.inf) -> Claim:
     """The claim of a delivery that is born with it."""
     return Claim(
         row["id"],
@@ -108,7 +122,7 @@ def _claim(row: Row, now: datetime) -> Claim:
         row["trigger"],
         row["lane"],
         row["created_at"],
-        row["expires_at"],
+        over_at,
         row["traceparent"],
         new_id(),
         now,

@@ -3,17 +3,21 @@
 PostgreSQL compares due times and leases by its own clock and lets several workers pass one another
 (SKIP LOCKED); its `now()` is when the transaction began, and can use an index. SQLite
 has one writer, and the time is the caller's clock.
+
+By the same clocks a claim says how long it may still be sent; from then on time is what passes here.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import TextClause, TextualSelect, text
+from sqlalchemy import Boolean, TextClause, TextualSelect, text
 
 from app import rows
 from app.core.outbox import Lane
@@ -29,7 +33,7 @@ _ORDERS = {FIRST: (FIRST, RETRY, SUSPECT), RETRY: (RETRY, FIRST, SUSPECT), SUSPE
 
 _COLUMNS = (
     "id, tenant_id, event_id, event_type, rule_id, configuration_id, user_id, channel, template, address,"
-    " attempt, tries, turn, losses, trigger, lane, created_at, expires_at, traceparent"
+    " attempt, tries, turn, losses, trigger, lane, created_at, traceparent, {left} AS seconds_left"
 )
 _TAKE = (
     "UPDATE notification_logs SET status = 'sending', attempt = attempt + 1, tries = tries + 1,"
@@ -63,7 +67,8 @@ SELECT tenant_id, channel FROM waiting
 WHERE due_at <= :now AND channel IN (SELECT value FROM json_each(:channels)) LIMIT :limit
 """
 _DUE = """
-  SELECT id, address, configuration_id, created_at, expires_at, reason, turn FROM notification_logs
+  SELECT id, address, configuration_id, created_at, reason, turn,
+  expires_at IS NOT NULL AND expires_at <= {now} AS expired FROM notification_logs
   WHERE status = 'pending' AND lane = :lane AND tenant_id = :tenant
   AND channel = :channel AND turn = {turn} AND next_attempt_at <= {now}
   ORDER BY next_attempt_at LIMIT {limit} {lock}
@@ -87,20 +92,23 @@ FIRST_SLOT: Slot = ("00000000-0000-0000-0000-000000000000", "")
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A delivery that may be claimed now."""
+    """A delivery that may be claimed now, though it has perhaps `expired`."""
 
     id: str
     address: str
     configuration_id: str | None
     created_at: datetime
-    expires_at: datetime | None
     reason: str | None
     turn: int
+    expired: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A delivery that this worker may send, until its lease ends. `attempt` fences the result."""
+    """A delivery that this worker may send, until its lease ends. `attempt` fences the result.
+
+    `over_at`: when it expires, by the monotonic clock.
+    """
 
     id: str
     tenant_id: str
@@ -119,10 +127,27 @@ class Claim:
     trigger: str
     lane: str
     created_at: datetime
-    expires_at: datetime | None = None
+    over_at: float = math.inf
     traceparent: str | None = None
     attempt_id: str = ""
     started_at: datetime | None = None
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it must not be sent any more."""
+        return time.monotonic() >= self.over_at
+
+
+def left(postgres: bool) -> str:
+    """SQL: how many seconds are left until `expires_at`; NULL: it never comes."""
+    if postgres:
+        return "CAST(extract(epoch FROM expires_at - clock_timestamp()) AS double precision)"
+    return "(julianday(expires_at) - julianday(:now)) * 86400"
+
+
+def moment(seconds_left: float | None) -> float:
+    """When what `left` said just now is over, by the monotonic clock."""
+    return math.inf if seconds_left is None else time.monotonic() + seconds_left
 
 
 @lru_cache(maxsize=64)
@@ -131,6 +156,7 @@ def _statement(template: str, postgres: bool, turn: int = 0) -> TextClause:
         "now": "now()" if postgres else ":now",
         "lease": "now() + :lease_seconds * interval '1 second'" if postgres else ":lease_until",
         "lock": "FOR UPDATE SKIP LOCKED" if postgres else "",
+        "left": left(postgres),
         "turn": str(turn),
         "limit": ":limit",
         "these": rows.these("notification_logs", postgres),
@@ -144,9 +170,9 @@ def _statement(template: str, postgres: bool, turn: int = 0) -> TextClause:
 @lru_cache(maxsize=16)
 def _read(template: str, postgres: bool, turn: int = 0) -> TextualSelect:
     """A statement whose rows are read. Made once: each new one would be compiled again."""
-    ids = {"id": Id, "configuration_id": Id}
-    ids |= {"tenant_id": Id, "event_id": Id, "rule_id": Id} if template is _TAKE else {}
-    return _statement(template, postgres, turn).columns(**ids, created_at=Utc, expires_at=Utc)
+    types: dict[str, Any] = {"id": Id, "configuration_id": Id, "created_at": Utc}
+    types |= {"tenant_id": Id, "event_id": Id, "rule_id": Id} if template is _TAKE else {"expired": Boolean}
+    return _statement(template, postgres, turn).columns(**types)
 
 
 def _times(now: datetime, lease_seconds: float, postgres: bool) -> dict[str, Any]:
@@ -223,9 +249,7 @@ def claim_these(
     postgres = rows.is_postgres(session)
     values = {"tenant": tenant_id, "ids": rows.id_list(ids, postgres)} | _times(now, lease_seconds, postgres)
     statement = _read(_TAKE, postgres)
-    claimed = [
-        Claim(**row, attempt_id=new_id(), started_at=now) for row in session.execute(statement, values).mappings()
-    ]
+    claimed = [_claim(dict(row), now) for row in session.execute(statement, values).mappings()]
     rows.put(
         session,
         Attempt,
@@ -241,3 +265,8 @@ def claim_these(
         ],
     )
     return claimed
+
+
+def _claim(row: dict[str, Any], now: datetime) -> Claim:
+    over_at = moment(row.pop("seconds_left"))
+    return Claim(**row, over_at=over_at, attempt_id=new_id(), started_at=now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from typing import Any
 from sqlalchemy import TextClause, TextualSelect, text
 
 from app import rows
+from app.core.deliveries import claims
 from app.core.outbox import Lane
 from app.db import Transaction, in_order
 from app.models import Event
@@ -42,7 +44,7 @@ WHERE tenant_id = :tenant AND status = 'received' AND id {among} (
   SELECT id FROM event_logs WHERE tenant_id = :tenant AND status = 'received' AND lane = :lane
   AND next_attempt_at <= {now} AND failures {suspect} 0 ORDER BY next_attempt_at LIMIT {limit} {lock}){end}
 RETURNING id, tenant_id, event_type, data, user_ids, occurred_at, lane, test, cursor, attempt, notes, expires_at,
-  topics, topic_index, topic_after, failures, next_attempt_at, traceparent
+  topics, topic_index, topic_after, failures, next_attempt_at, traceparent, {left} AS seconds_left
 """
 _ADVANCE = """
 UPDATE event_logs SET cursor = r.cursor, topic_index = r.topic_index, topic_after = r.topic_after, notes = r.notes,
@@ -81,7 +83,8 @@ _SPEC = (
 class ClaimedEvent:
     """An event that this worker may plan, until its lease ends. `attempt` fences what it writes.
 
-    `cursor`, `topic_index` and `topic_after` are how far planning has come (see `Event`).
+    `cursor`, `topic_index` and `topic_after` are how far planning has come (see `Event`). `over_at`: when it expires,
+    by the monotonic clock.
     """
 
     id: str
@@ -102,6 +105,12 @@ class ClaimedEvent:
     failures: int
     next_attempt_at: datetime
     traceparent: str | None
+    over_at: float
+
+    @property
+    def is_late(self) -> bool:
+        """Whether what it makes must not be sent any more."""
+        return time.monotonic() >= self.over_at
 
     @property
     def finished(self) -> bool:
@@ -117,6 +126,7 @@ def _statement(template: str, postgres: bool, suspect: bool = False) -> TextClau
             lease="now() + :lease_seconds * interval '1 second'" if postgres else ":lease_until",
             due="now() + :delay * interval '1 second'" if postgres else ":due_at",
             lock="FOR UPDATE SKIP LOCKED" if postgres else "",
+            left=claims.left(postgres),
             among="= ANY (ARRAY" if postgres else "IN",
             end=")" if postgres else "",
             suspect=">" if suspect else "=",
@@ -168,10 +178,15 @@ def claim(
     for suspect in (True, False) if suspects_first else (False, True):
         values = _times(now, postgres) | {"tenant": tenant_id, "lane": lane.value}
         with in_order(session):
-            found = [ClaimedEvent(**row) for row in session.execute(_claiming(postgres, suspect), values).mappings()]
+            found = [_claimed(dict(row)) for row in session.execute(_claiming(postgres, suspect), values).mappings()]
         if found:
             return sorted(found, key=lambda event: (event.next_attempt_at, event.id))
     return []
+
+
+def _claimed(row: dict[str, Any]) -> ClaimedEvent:
+    over_at = claims.moment(row.pop("seconds_left"))
+    return ClaimedEvent(**row, over_at=over_at)
 
 
 def advance(session: Transaction, events: Sequence[ClaimedEvent], now: datetime) -> set[str]:

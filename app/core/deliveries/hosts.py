@@ -12,7 +12,6 @@ from app.core import webhooks
 from app.core.deliveries import breakers, claims, witness
 from app.core.deliveries.breakers import Open
 from app.core.deliveries.claims import BATCH, SUSPECT, Due
-from app.core.deliveries.drafts import is_over
 from app.core.deliveries.schedule import JITTER, schedule_for
 from app.core.outbox import Lane
 from app.core.runtime import Runtime
@@ -104,7 +103,7 @@ def _put_off(
 
 def _verdict(runtime: Runtime, one: Due, state: Open, now: datetime, *, first: bool) -> dict[str, Any]:
     """What becomes of one without a try: later, or its end, when the whole of its schedule is over."""
-    if is_over(one.expires_at, now):
+    if one.expired:
         return {"status": DeliveryStatus.SKIPPED, "reason": "expired", "delay": None}
     span = sum(schedule_for(Channel.WEBHOOK, runtime.settings)) * (1 + JITTER)
     patience = timedelta(seconds=max(span, runtime.settings.breaker_max_seconds))

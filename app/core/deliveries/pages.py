@@ -14,7 +14,7 @@ from typing import Any
 
 from app.core import preferences, recipients, rules, topics, webhooks
 from app.core.deliveries import births, content, event_claims, witness
-from app.core.deliveries.births import Told
+from app.core.deliveries.births import Taken, Told
 from app.core.deliveries.content import Batch
 from app.core.deliveries.drafts import Row
 from app.core.deliveries.event_claims import ClaimedEvent
@@ -97,7 +97,8 @@ def plan_page(
         fresh = [row for row in made if row["status"] == DeliveryStatus.PENDING and row["lane"] == choice.lane]
         told = births.tell(session, runtime, fresh, known, now)
         taken = frozenset() if begun else frozenset(choice.of([row for row in fresh if row["id"] not in told.claims]))
-    inserted, claims = births.write(session, made, taken, told, now, choice.lease_seconds)
+    ends = {event.id: event.over_at for event in ours}
+    inserted, claims = births.write(session, made, Taken(taken, choice.lease_seconds, ends), told, now)
     witness.planned(session, ours, now, inserted)
     for lane in {row["lane"] for row in inserted if row["status"] == DeliveryStatus.PENDING}:
         ring_after_commit(session, Job.DELIVER, Lane(lane))
@@ -169,6 +170,7 @@ def _planned_event(event: ClaimedEvent, people: Sequence[str]) -> PlannedEvent:
         first_page=(event.cursor, event.topic_index, event.topic_after) == (0, 0, ""),
         subject=event.user_ids[0] if alone else None,
         expires_at=event.expires_at,
+        expired=event.is_late,
         traceparent=event.traceparent,
     )
 

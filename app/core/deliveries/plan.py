@@ -11,7 +11,7 @@ from typing import Any
 
 from app.core.conditions import Condition
 from app.core.deliveries.contexts import event_context, person_context
-from app.core.deliveries.drafts import Row, is_over, new_row, skipped
+from app.core.deliveries.drafts import Row, new_row, skipped
 from app.core.preferences import Choices
 from app.core.recipients import Person
 from app.core.rules import Action, LoadedRule
@@ -31,7 +31,7 @@ _TOO_SLOW = f"the conditions of the rules took more than {JUDGING_SECONDS:g} sec
 class PlannedEvent:
     """An event that is being planned. `user_ids` is the page of people whose turn it is.
 
-    `subject` is the one person it is about; None: nobody, or several.
+    `subject` is the one person it is about; None: nobody, or several. `expired`: it is too late to send what it makes.
     """
 
     id: str
@@ -45,6 +45,7 @@ class PlannedEvent:
     first_page: bool = True
     subject: str | None = None
     expires_at: datetime | None = None
+    expired: bool = False
     traceparent: str | None = None
 
     @property
@@ -239,7 +240,7 @@ class _Page:
     def _why_not(self, address: str, channel: Channel) -> str | None:
         if self._event.test:
             return "test_key"
-        if is_over(self._event.expires_at, self._setting.now):
+        if self._event.expired:
             return "expired"
         if channel not in self._setting.served:
             return "no_provider"

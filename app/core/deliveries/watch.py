@@ -14,7 +14,6 @@ from app.core.deliveries import alarms, breakers, hosts
 from app.core.deliveries.breakers import Open
 from app.core.deliveries.claims import Claim
 from app.core.deliveries.content import Prepared
-from app.core.deliveries.drafts import is_over
 from app.core.deliveries.gates import Room
 from app.core.deliveries.outcome import Tried
 from app.core.outbox import Job, Lane
@@ -69,7 +68,7 @@ class Watch:
                 continue
             if self._must_stop(provider, item.claim):
                 return
-            if is_over(item.claim.expires_at, self._runtime.clock.now()):
+            if item.claim.is_late:
                 self._aside.append(Tried(item.claim, None, None, skipped="expired"))
             elif state := self._broken_host(item.claim, message):
                 wait = hosts.delay(self._runtime, state, self._runtime.clock.now(), first=False)

@@ -83,11 +83,13 @@ def waiting(work: Work, _after: str) -> str | None:
     if found := list(work.session.scalars(pending)):
         _strip(work, found)
         return ""
-    # Whoever writes a result just now is not kept waiting: the row is come back to.
-    again = (*mine, Delivery.status == "sending", Delivery.expires_at.is_(None) | (Delivery.expires_at > work.now))
+    # Whoever writes a result just now is not kept waiting: the row is come back to. When it was made has passed by
+    # every clock.
+    made = Delivery.created_at
+    again = (*mine, Delivery.status == "sending", Delivery.expires_at.is_(None) | (Delivery.expires_at > made))
     free = select(Delivery.id).where(*again).with_for_update(skip_locked=True)
     last_try = update(Delivery).where(Delivery.tenant_id == work.tenant_id, Delivery.id.in_(free))
-    work.session.execute(last_try.values(expires_at=work.now), execution_options=PLAIN)
+    work.session.execute(last_try.values(expires_at=made), execution_options=PLAIN)
     return "" if work.session.scalars(select(Delivery.id).where(*again).limit(1)).first() else None
 
 
