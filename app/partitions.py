@@ -28,10 +28,10 @@ from app.tenancy import Purpose, system
 PARTITIONED = ("webhook_delivery_logs", "delivery_attempts", "notification_logs", "event_logs")
 MONTHS_AHEAD = 2
 LOCK_SECONDS = 2  # more than the second after which PostgreSQL asks an autovacuum to step aside
-_TRIES = 5
-_PAUSE_SECONDS = 1.0
+TRIES = 5
+PAUSE_SECONDS = 1.0
 _ONLY_ONE = 0x7469_6D70  # an advisory lock's name: any number that nothing else uses
-_IN_USE = frozenset({"55P03", "40P01"})  # lock not available; deadlock
+IN_USE = frozenset({"55P03", "40P01"})  # lock not available; deadlock
 
 log = structlog.get_logger()
 
@@ -203,7 +203,7 @@ def _taken(connection: Connection, partition: Partition) -> str:
 def _done(database: Database, step: Step) -> Step:
     """Do a step; what is in use is tried a few times. Returns it, with the reason if it was not done after all."""
     work = {"make": _make, "fill": _fill, "drop": _drop}[step.what]
-    for left in reversed(range(_TRIES)):
+    for left in reversed(range(TRIES)):
         try:
             with database.engine.begin() as connection:
                 apply_scope(system(Purpose.MIGRATE), connection)
@@ -214,10 +214,10 @@ def _done(database: Database, step: Step) -> Step:
                     work(connection, step.partition)
             return Step(step.what, step.partition, kept, left=bool(kept) and step.what != "drop")
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", "") not in _IN_USE:
+            if getattr(error.orig, "sqlstate", "") not in IN_USE:
                 raise
         if left:
-            time.sleep(_PAUSE_SECONDS)
+            time.sleep(PAUSE_SECONDS)
     return Step(step.what, step.partition, "in use just now, left for the next run", left=True)
 
 

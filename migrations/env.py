@@ -1,4 +1,7 @@
-"""Alembic's entry: runs on the connection that `app.schema` hands over."""
+"""Alembic's entry: runs on the connection that `app.schema` hands over, in the transaction that it has begun there.
+
+`app.schema` calls it for one revision after the other, and so gives each a transaction of its own.
+"""
 
 from alembic import context
 
@@ -7,8 +10,6 @@ from app.models import Base
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=Base.metadata,
-    transaction_per_migration=True,
     render_as_batch=True,
 )
-with context.begin_transaction():
-    context.run_migrations()
+context.run_migrations()

@@ -182,7 +182,7 @@ def test_what_is_in_use_is_left_for_the_next_run_and_nobody_waits_long(
     runtime: Runtime, tenant_id: str, owner_url: str, history: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given a reader who holds a table for long, as a backup does
-    monkeypatch.setattr(partitions, "_TRIES", 1)
+    monkeypatch.setattr(partitions, "TRIES", 1)
     with psycopg.connect(runtime.db.url.render_as_string(hide_password=False)) as reader:
         reader.execute("SELECT count(*) FROM notification_logs")
         # when the months are maintained
