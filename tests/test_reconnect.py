@@ -42,9 +42,12 @@ EVENT = {"eventType": "seen.one", "data": {}}
 
 
 class World:
-    """Servers of our own, which may be restarted, and the service on them."""
+    """Servers of our own, which may be restarted, and the service on them.
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    `patience_ms`: how long web processes wait for PostgreSQL; at half of that it counts as slow.
+    """
+
+    def __init__(self, folder: Path, stack: ExitStack, patience_ms: int) -> None:
         self.postgres, self.redis = start_postgres(durable=True), start_redis()
         stack.callback(self.postgres.stop)
         stack.callback(self.redis.stop)
@@ -60,7 +63,8 @@ class World:
         self.receiver = stack.enter_context(HttpReceiver())
         add_endpoint(self.runtime, owner.id, self.receiver.url("/hook"), ("seen.*",))
         many = "1000000 per minute"
-        limits = {"RATE_LIMIT_EVENTS": many, "DATABASE_TIMEOUT": "20000", "MAX_DATABASE_DELAY": "10000"}
+        limits = {"RATE_LIMIT_EVENTS": many, "MAX_DATABASE_DELAY": str(patience_ms // 2)}
+        limits["DATABASE_TIMEOUT"] = str(patience_ms)
         self.processes: Processes = stack.enter_context(processes("production", folder, values, **limits))
 
     def postgres_answers(self) -> bool:
@@ -140,7 +144,13 @@ def stands(pid: int) -> bool:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with ExitStack() as stack:
-        yield World(tmp_path_factory.mktemp("reconnect"), stack)
+        yield World(tmp_path_factory.mktemp("reconnect"), stack, patience_ms=20_000)
+
+
+@pytest.fixture
+def hasty_world(tmp_path: Path) -> Iterator[World]:
+    with ExitStack() as stack:
+        yield World(tmp_path, stack, patience_ms=4_000)
 
 
 def restart(server: ServerProcess, how: signal.Signals, answers: Callable[[], bool], death_signal: int) -> None:
@@ -218,7 +228,8 @@ def test_it_goes_on_by_itself_and_nothing_is_lost(world: World, fault: str) -> N
     assert set(came) == {row.id for row in rows_of(world.runtime, world.tenant_id, Delivery)}
 
 
-def test_a_database_that_hangs_keeps_nobody_waiting(world: World) -> None:
+def test_a_database_that_hangs_keeps_nobody_waiting(hasty_world: World) -> None:
+    world = hasty_world
     # given more clients than request threads, all known, on connections that are open
     answers: list[tuple[float, int]] = []
     over = threading.Event()
