@@ -6,6 +6,7 @@ With PostgreSQL only: SQLite has one process, and one clock.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
@@ -15,13 +16,15 @@ from sqlalchemy import update
 from app import make_runtime
 from app.clock import Clock
 from app.config import Settings
-from app.core.deliveries import breakers, claims, send
+from app.core import erasures, recipients
+from app.core.deliveries import breakers, claims, outcome, send
 from app.core.outbox import Lane
 from app.core.pipeline import EventInput, plan_events
 from app.core.runtime import Runtime
 from app.models import Delivery
-from app.tenancy import Purpose, system
+from app.tenancy import Purpose, system, tenant
 from providers.contract import Channel, OutboundMessage, RetryableError
+from tests.conftest import make_due
 from tests.core.helpers import ORDER, accept, add_endpoint, keep_only, post_direct, rows_of
 from tests.core.scripted import Scripted, with_providers
 from tests.servers.http import HttpReceiver
@@ -68,6 +71,14 @@ def receiver() -> Iterator[HttpReceiver]:
 def due(runtime: Runtime) -> list[tuple[str, str]]:
     with runtime.db.transaction(system(Purpose.CLAIM)) as session:
         return [slot for lane in Lane for slot in claims.slots(session, lane, runtime.clock.now())]
+
+
+def wait_for_dead_host(runtime: Runtime, tenant_id: str, count: int) -> None:
+    """One webhook finds its host dead, which opens the breaker; so many more wait for it."""
+    add_endpoint(runtime, tenant_id, f"http://127.0.0.1:{free_port()}/")
+    for events in (1, count):
+        accept(runtime, tenant_id, *(EventInput("a.b") for _ in range(events)))
+        plan_events(runtime, Lane.NORMAL)
 
 
 def expire(runtime: Runtime, late: str, timely: str) -> None:
@@ -117,11 +128,7 @@ def test_it_puts_webhooks_off_by_no_more_than_the_breaker_says(
     runtime: Runtime, wrong: Runtime, tenant_id: str
 ) -> None:
     # given a dead host, whose breaker a right clock has opened, and more for it
-    add_endpoint(runtime, tenant_id, f"http://127.0.0.1:{free_port()}/")
-    accept(runtime, tenant_id, EventInput("a.b"))
-    plan_events(runtime, Lane.NORMAL)
-    accept(runtime, tenant_id, *(EventInput("a.b") for _ in range(3)))
-    plan_events(runtime, Lane.NORMAL)
+    wait_for_dead_host(runtime, tenant_id, 3)
     # when a wrong clock meets them
     send.deliver(wrong, Lane.NORMAL)
     # then they are looked at again when the breaker's pause is over, by everybody's clock
@@ -186,11 +193,7 @@ def test_it_ends_what_has_expired_for_a_dead_host_and_nothing_else(
     runtime: Runtime, wrong: Runtime, tenant_id: str
 ) -> None:
     # given a dead host, whose breaker is open, and two that wait for it
-    add_endpoint(runtime, tenant_id, f"http://127.0.0.1:{free_port()}/")
-    accept(runtime, tenant_id, EventInput("a.b"))
-    plan_events(runtime, Lane.NORMAL)
-    accept(runtime, tenant_id, *(EventInput("a.b") for _ in range(2)))
-    plan_events(runtime, Lane.NORMAL)
+    wait_for_dead_host(runtime, tenant_id, 2)
     late, timely = (row.id for row in rows_of(runtime, tenant_id, Delivery) if row.attempt == 0)
     expire(runtime, late, timely)
     # when a wrong clock meets them
@@ -198,3 +201,22 @@ def test_it_ends_what_has_expired_for_a_dead_host_and_nothing_else(
     # then only what has expired has come to its end
     made = {row.id: (row.status, row.reason) for row in rows_of(runtime, tenant_id, Delivery) if row.attempt == 0}
     assert made == {late: EXPIRED, timely: ("pending", "circuit_open")}
+
+
+def test_what_it_calls_off_for_an_erasure_is_tried_by_nobody(runtime: Runtime, wrong: Runtime, tenant_id: str) -> None:
+    # given a mail that is on the wire
+    provider = Scripted(Channel.EMAIL)
+    house = with_providers(runtime, provider)
+    mail = post_direct(house, tenant_id, Channel.EMAIL, "ada@example.com", subject="Words", text="Words")
+    with house.db.transaction(tenant(tenant_id)) as session:
+        recipients.upsert(session, house.clock, tenant_id, [{"user_id": "ada", "email": "ada@example.com"}])
+        (claim,) = claims.claim_these(session, tenant_id, [mail], house.clock.now(), 60)
+    # when a wrong clock erases the person meanwhile, and the try fails
+    erasures.erase(wrong, tenant_id, "ada", seconds=30)
+    with house.db.transaction(tenant(tenant_id)) as session:
+        failed = outcome.Tried(claim, "scripted", RetryableError("timeout"))
+        outcome.record(session, house, tenant_id, [failed], random.Random(1))
+    make_due(house)
+    # then a right one does not try it again
+    send.deliver(house, Lane.TRANSACTIONAL)
+    assert provider.began == []
